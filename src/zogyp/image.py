@@ -1,0 +1,91 @@
+"""An image: pixels, what is bad among them, how noisy they are, and what the header said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatImage = NDArray[np.float32]
+MaskImage = NDArray[np.uint16]
+
+
+class Flag(IntFlag):
+    """Why a pixel is not to be trusted: bits of a mask.
+
+    The low byte tells of the image itself (or of the new image of a subtraction);
+    the same bits shifted by eight tell of the reference.
+    """
+
+    BAD = 1  # told so by a mask, weight or data-quality file
+    NO_DATA = 2  # NaN, blank, infinite, or outside of the image
+    SATURATED = 4
+    COSMIC_RAY = 8
+    EDGE = 16  # too near to the border for a full kernel
+    REACHED = 32  # another bad pixel of this image lies within the kernel's reach
+    UNJUDGED = 64  # too much of the kernel's weight lies on bad pixels: NaN in the products
+
+    def ref(self) -> int:
+        """The bit for the reference image in a subtraction's mask."""
+        return int(self) << 8
+
+
+UNUSABLE = Flag.BAD | Flag.NO_DATA | Flag.SATURATED | Flag.COSMIC_RAY
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image and all that is known of it before anything is measured.
+
+    Attributes
+    ----------
+    data : ndarray, float32, (ny, nx)
+        Pixel values [ADU, or whatever the file's unit]. Unusable pixels may hold anything.
+    mask : ndarray, uint16, (ny, nx)
+        Bits of `Flag`; 0 is good.
+    variance : ndarray, float32, (ny, nx) or None
+        Variance of each pixel [ADU²], sources included, when it was given.
+    wcs : astropy.wcs.WCS or None
+        Celestial coordinates of the pixels.
+    header : astropy.io.fits.Header or None
+        The header the image came with, for provenance only: no step reads it.
+    gain, read_noise, saturation, zero_point : float or None
+        [e-/ADU], [e-], [ADU], [mag]; None when nobody told.
+    name : str
+        For messages; the file's name, as a rule.
+    """
+
+    data: FloatImage
+    mask: MaskImage
+    variance: FloatImage | None = None
+    wcs: Any = None
+    header: Any = None
+    gain: float | None = None
+    read_noise: float | None = None
+    saturation: float | None = None
+    zero_point: float | None = None
+    name: str = "image"
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.data.shape  # type: ignore[return-value]
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """True where a pixel is usable."""
+        return (self.mask & np.uint16(UNUSABLE)) == 0
+
+    def cutout(self, box: tuple[slice, slice]) -> Image:
+        """The part inside ``box = (rows, columns)``; cuts every plane and the wcs."""
+        return replace(
+            self,
+            data=self.data[box],
+            mask=self.mask[box],
+            variance=None if self.variance is None else self.variance[box],
+            wcs=None if self.wcs is None else self.wcs[box],
+        )

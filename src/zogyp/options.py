@@ -1,0 +1,117 @@
+"""Every tunable of zogyp: its default, unit, allowed values and help. The only place.
+
+The command line, the TOML configuration and the Python API are made from these
+frozen dataclasses, so they cannot disagree. A group of options travels whole to the
+step that owns it. ``dataclasses.replace`` makes a changed copy.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from zogyp.errors import OptionError
+
+
+def opt(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: A002
+    """A dataclass field that carries its help and the closed range allowed for it."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+class _Checked:
+    """Check every number against the range stated beside its default."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            low, high = f.metadata.get("low"), f.metadata.get("high")
+            if value is None or isinstance(value, (str, bool)) or (low is None and high is None):
+                continue
+            too_low = low is not None and value < low
+            too_high = high is not None and value > high
+            if too_low or too_high or value != value:
+                limits = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise OptionError(f.name, value, limits if low is not None else f"at most {high}")
+
+
+@dataclass(frozen=True)
+class InputOptions(_Checked):
+    """What is known of one input image beside its pixels; a value here overrides the header's."""
+
+    gain: float | None = opt(None, "gain [e-/ADU]; default: from the header, else estimated", low=1e-30)
+    read_noise: float | None = opt(None, "read noise [e-]; default: from the header, else estimated", low=0)
+    saturation: float | None = opt(None, "saturation level [ADU]; default: from the header, else estimated")
+    psf: str | None = opt(None, "PSF file: PSFEx .psf or FITS stamp; default: measured")
+    noise: str | None = opt(None, "FITS image of the standard deviation of each pixel")
+    weight: str | None = opt(None, "FITS image of the inverse variance of each pixel (0 = bad)")
+    mask: str | None = opt(None, "FITS image of bad pixels (0 = good)")
+
+
+@dataclass(frozen=True)
+class BackgroundOptions(_Checked):
+    """How the sky is measured."""
+
+    mesh: int = opt(128, "size of a background mesh [px]", low=8, high=8192)
+    filter: int = opt(3, "median filter over the meshes [meshes]", low=1, high=15)
+
+
+@dataclass(frozen=True)
+class DetectOptions(_Checked):
+    """How sources are found."""
+
+    detector: Literal["sep", "sextractor"] = opt("sep", "who finds the sources")
+    threshold: float = opt(5.0, "detection threshold [sigma of the filtered sky]", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class PSFOptions(_Checked):
+    """How the point spread function is modelled."""
+
+    model: Literal["zogyp", "psfex"] = opt("zogyp", "who models the PSF")
+    size: int | None = opt(None, "side of the PSF stamp [px]; default: from the seeing", low=5, high=513)
+    order: int | None = opt(
+        None, "order of the polynomial in x and y; default: from the number of stars", low=0, high=5
+    )
+    sampling: float | None = opt(
+        None, "step of the PSF's own grid [px]; default: 1, or 0.5 where undersampled", low=0.2, high=2
+    )
+    min_stars: int = opt(5, "fewest stars a PSF may be made of", low=1)
+    max_stars: int = opt(600, "most stars a PSF is made of (spread over the image)", low=1)
+    cut: float = opt(0.0, "set the PSF to zero below this fraction of its peak (1.x: clean)", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class TransientOptions(_Checked):
+    """Which peaks become transients."""
+
+    threshold: float = opt(5.0, "smallest |S_corr| of a transient [sigma]", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class SubtractOptions(_Checked):
+    """Everything that `zogyp.subtract` can be told."""
+
+    new: InputOptions = field(default_factory=InputOptions)
+    ref: InputOptions = field(default_factory=InputOptions)
+    background: BackgroundOptions = field(default_factory=BackgroundOptions)
+    detect: DetectOptions = field(default_factory=DetectOptions)
+    psf: PSFOptions = field(default_factory=PSFOptions)
+    transients: TransientOptions = field(default_factory=TransientOptions)
+    mask: str | None = opt(None, "FITS image of pixels bad in either image (0 = good)")
+    flux_ratio: float | None = opt(None, "flux scale of reference over new; default: from stars", low=1e-30)
+    flux_order: int | None = opt(
+        None, "order of the flux ratio's polynomial; default: as the stars demand", low=0, high=3
+    )
+    astrometric_noise: float | None = opt(
+        None, "registration error per axis [px]; default: from stars", low=0, high=10
+    )
+    background_match: bool = opt(True, "remove the smooth difference that the two backgrounds leave")
+    psf_noise: bool = opt(True, "count the PSF models' own error as noise")
+    tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
+    threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads to use."""
+        return self.threads or len(os.sched_getaffinity(0))
