@@ -10,6 +10,7 @@
     ├── ShapeError               two images that must share a grid do not
     ├── StarsError               too few stars to measure what was asked
     ├── ProgramError             an external program failed or is not installed
+    ├── MissingExtraError        an optional Python package is not installed
     └── OutputError              a product could not be written
 
 Every message tells what was allowed, what came and what to try.
@@ -113,6 +114,18 @@ class ProgramError(ZogypError):
         self.stderr = stderr
         tail = " ".join(stderr.split())[-500:]
         super().__init__(f"{program}: {reason}" + (f" It said: {tail}" if tail else ""))
+
+
+class MissingExtraError(ZogypError):
+    """A Python package of an optional extra is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{purpose} need the Python package {package}, which is not installed. "
+            f'Try: pip install "zogyp[{extra}]"'
+        )
 
 
 class OutputError(ZogypError):

@@ -1,0 +1,129 @@
+"""The drawing surface: figures without global state, colours, PNG bytes, files written whole.
+
+matplotlib is imported inside of functions only, and never through ``pyplot``: a figure here
+belongs to its caller, so pictures can be drawn from any thread and without a display.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import unicodedata
+import uuid
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zogyp.errors import MissingExtraError, OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+DPI = 100
+POSITIVE = "#c44e00"  # vermilion and blue stay apart for every kind of colour vision
+NEGATIVE = "#0068b5"
+INK = "#22262b"
+MASKED = "#9b9b9b"
+
+
+def new_figure(width: float, height: float, *, layout: Any = "constrained") -> Figure:
+    """An empty figure of ``width`` × ``height`` inches, tied to the Agg renderer and nothing else.
+
+    Raises
+    ------
+    MissingExtraError
+        matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot", "pictures") from error
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def sky_colours() -> Colormap:
+    """White sky to dark violet stars; holds no grey, which is left to masked pixels."""
+    return _colours("sky", ["#ffffff", "#d9d3f0", "#9a8fd0", "#5b46a3", "#2a1460", "#0e0426"])
+
+
+def signed_colours() -> Colormap:
+    """Blue for negative, white for zero, red for positive; safe for every kind of colour vision."""
+    reds = ["#fbe3d4", "#f3ab84", "#d6604d", "#a51529", "#5f0018"]
+    blues = ["#04264d", "#1b5e9e", "#4f9bc7", "#a4cfe3", "#deecf4"]
+    return _colours("signed", [*blues, "#ffffff", *reds])
+
+
+def _colours(name: str, stops: list[str]) -> Colormap:
+    """A smooth colour map through ``stops``, grey where there is no value."""
+    try:
+        from matplotlib.colors import LinearSegmentedColormap
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot", "pictures") from error
+    # 64 steps are as many as the eye needs here, and noise then packs into far fewer bytes
+    colours = LinearSegmentedColormap.from_list(name, stops, N=64)
+    colours.set_bad(MASKED)
+    return colours
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Draw a figure and return it as an 8-bit palette PNG."""
+    canvas: Any = figure.canvas
+    with warnings.catch_warnings():
+        # a name may hold characters that no installed font has: they become boxes, not errors
+        warnings.filterwarnings("ignore", message=".*[Gg]lyph")
+        canvas.draw()
+    return pack(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def pack(rgb: NDArray[np.uint8]) -> bytes:
+    """An (ny, nx, 3) picture as PNG of at most 256 colours: noise costs a third of true colour."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("pillow", "plot", "pictures") from error
+    picture = Image.fromarray(np.ascontiguousarray(rgb)).quantize(
+        256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
+    )
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def clean(text: object, longest: int = 70) -> str:
+    """Text fit for one line of a figure: no control characters, the middle left out when too long."""
+    line = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(text))
+    line = " ".join(line.split())
+    if len(line) <= longest:
+        return line
+    head = (longest - 1) // 2
+    return f"{line[:head]}…{line[len(line) - (longest - 1 - head):]}"
+
+
+def write_whole(path: str | Path, content: bytes) -> Path:
+    """Write a file that appears under its name only when complete.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made or written to.
+    """
+    target = Path(path)
+    # a short name of its own: beside the target, so that it can be renamed, and never too long
+    part = target.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(target)
+    except OSError as error:
+        raise OutputError(target, error.strerror or str(error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return target
