@@ -1,0 +1,342 @@
+"""Stars drawn, fitted and stacked on small stamps: the compiled loops under PSF and scene.
+
+A star is a PSF model displaced by a fraction of a pixel: B-spline coefficients
+``c`` (k, k) on a grid of step ``s`` pixels, read at pixel offsets ``p - d`` by the six
+quintic weights of each axis. Drawing is linear in ``c``, so its transpose is exact and
+the PSF that fits many stars best is a linear least-squares problem.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+F8 = NDArray[np.float64]
+F4 = NDArray[np.float32]
+
+
+@njit(cache=True, nogil=True)
+def _bspline5(t: float, w: F8, d: F8) -> None:
+    """Quintic B-spline weights ``w`` and their derivatives ``d`` for a fraction t in [0, 1)."""
+    for i in range(6):
+        u = t + 2.0 - i
+        s = abs(u)
+        sign = 1.0 if u >= 0 else -1.0
+        if s < 1:
+            w[i] = (66 + s * s * (-60 + s * s * (30 - 10 * s))) / 120
+            d[i] = sign * s * (-120 + s * s * (120 - 50 * s)) / 120
+        elif s < 2:
+            w[i] = (51 + s * (75 + s * (-210 + s * (150 + s * (-45 + 5 * s))))) / 120
+            d[i] = sign * (75 + s * (-420 + s * (450 + s * (-180 + 25 * s)))) / 120
+        elif s < 3:
+            w[i] = (3 - s) ** 5 / 120
+            d[i] = -sign * 5 * (3 - s) ** 4 / 120
+        else:
+            w[i] = 0.0
+            d[i] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArray[np.int64]) -> None:
+    """Weights of pixels -r..r of one axis: ``w``, ``d`` (2r+1, 6) from grid index ``first`` on."""
+    for i in range(2 * r + 1):
+        p = (i - r - shift) / s + k // 2
+        if p < 0 or p > k - 1:  # beyond the model there is no light
+            first[i] = 0
+            w[i, :] = 0.0
+            d[i, :] = 0.0
+            continue
+        f = int(np.floor(p))
+        _bspline5(p - f, w[i], d[i])
+        d[i] /= -s  # derivative by the star's position
+        first[i] = f - 2
+
+
+@njit(cache=True, nogil=True)
+def _mirror(i: int, k: int) -> int:
+    if i < 0:
+        i = -i
+    if i >= k:
+        i = 2 * (k - 1) - i
+    return i
+
+
+@njit(cache=True, nogil=True)
+def combine(terms: F8, planes: F8, out: F8, reach: int) -> None:
+    """``out = sum_j terms_j planes_j`` within ``reach`` grid points of the centre."""
+    nj, k, _ = planes.shape
+    lo = max(0, k // 2 - reach)
+    hi = min(k, k // 2 + reach + 1)
+    for y in range(lo, hi):
+        for x in range(lo, hi):
+            out[y, x] = 0.0
+        for j in range(nj):
+            t = terms[j]
+            for x in range(lo, hi):
+                out[y, x] += t * planes[j, y, x]
+
+
+@njit(cache=True, nogil=True)
+def _rows(c: F8, w: F8, first: NDArray[np.int64], lo: int, hi: int, out: F8) -> None:
+    """``out[i, x] = sum_a w[i, a] c[first[i] + a, x]`` for x in lo..hi."""
+    k = c.shape[0]
+    for i in range(w.shape[0]):
+        for x in range(lo, hi):
+            out[i, x] = 0.0
+        for a in range(6):
+            g = _mirror(first[i] + a, k)
+            v = w[i, a]
+            if v != 0.0:
+                for x in range(lo, hi):
+                    out[i, x] += v * c[g, x]
+
+
+@njit(cache=True, nogil=True)
+def _columns(t: F8, w: F8, first: NDArray[np.int64], out: F8) -> None:
+    """``out[i, j] = sum_b t[i, first[j] + b] w[j, b]``."""
+    k = t.shape[1]
+    n = w.shape[0]
+    for j in range(n):
+        f = first[j]
+        if f >= 0 and f + 5 < k:
+            for i in range(n):
+                out[i, j] = (
+                    t[i, f] * w[j, 0]
+                    + t[i, f + 1] * w[j, 1]
+                    + t[i, f + 2] * w[j, 2]
+                    + t[i, f + 3] * w[j, 3]
+                    + t[i, f + 4] * w[j, 4]
+                    + t[i, f + 5] * w[j, 5]
+                )
+        else:
+            for i in range(n):
+                v = 0.0
+                for b in range(6):
+                    v += t[i, _mirror(f + b, k)] * w[j, b]
+                out[i, j] = v
+
+
+@njit(cache=True, nogil=True)
+def _limits(r: int, s: float, k: int) -> tuple[int, int, int]:
+    reach = int(np.ceil((r + 1) / s)) + 4
+    return reach, max(0, k // 2 - reach), min(k, k // 2 + reach + 1)
+
+
+@njit(cache=True, nogil=True)
+def draw(c: F8, dx: float, dy: float, s: float, r: int) -> F8:
+    """Stamp (2r+1, 2r+1) of B-spline coefficients ``c`` displaced by (dx, dy) px."""
+    k = c.shape[0]
+    n = 2 * r + 1
+    w = np.empty((n, 6))
+    d = np.empty((n, 6))
+    first = np.empty(n, np.int64)
+    t = np.zeros((n, k))
+    out = np.empty((n, n))
+    _, lo, hi = _limits(r, s, k)
+    _weights(r, dy, s, k, w, d, first)
+    _rows(c, w, first, lo, hi, t)
+    _weights(r, dx, s, k, w, d, first)
+    _columns(t, w, first, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def draw_gradient(c: F8, dx: float, dy: float, s: float, r: int) -> tuple[F8, F8, F8]:
+    """The stamp of `draw` and its derivatives by dx and dy."""
+    k = c.shape[0]
+    n = 2 * r + 1
+    wy, gy = np.empty((n, 6)), np.empty((n, 6))
+    wx, gx = np.empty((n, 6)), np.empty((n, 6))
+    fy, fx = np.empty(n, np.int64), np.empty(n, np.int64)
+    t = np.zeros((n, k))
+    p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    _, lo, hi = _limits(r, s, k)
+    _weights(r, dy, s, k, wy, gy, fy)
+    _weights(r, dx, s, k, wx, gx, fx)
+    _rows(c, wy, fy, lo, hi, t)
+    _columns(t, wx, fx, p)
+    _columns(t, gx, fx, px)
+    _rows(c, gy, fy, lo, hi, t)
+    _columns(t, wx, fx, py)
+    return p, px, py
+
+
+@njit(cache=True, nogil=True)
+def add_stars(image: F4, x: F8, y: F8, flux: F8, radius: NDArray[np.int64], terms: F8, planes: F8, s: float) -> None:
+    """Add stars to ``image`` in place: ``terms`` (n, n_terms), ``planes`` (n_terms, k, k) coefficients."""
+    ny, nx = image.shape
+    k = planes.shape[1]
+    c = np.zeros((k, k))
+    for i in range(x.size):
+        r = radius[i]
+        xi, yi = int(np.round(x[i])), int(np.round(y[i]))
+        if xi + r < 0 or yi + r < 0 or xi - r >= nx or yi - r >= ny:
+            continue
+        reach, _, _ = _limits(r, s, k)
+        combine(terms[i], planes, c, reach)
+        p = draw(c, x[i] - xi, y[i] - yi, s, r)
+        for v in range(max(0, yi - r), min(ny, yi + r + 1)):
+            for u in range(max(0, xi - r), min(nx, xi + r + 1)):
+                image[v, u] += np.float32(flux[i] * p[v - yi + r, u - xi + r])
+
+
+@njit(cache=True, nogil=True)
+def _solve3(a: F8, b: F8, n: int) -> bool:
+    """Solve the leading n x n part of a symmetric positive system in place; False if singular."""
+    for i in range(n):
+        if not a[i, i] > 0:
+            return False
+        for j in range(i + 1, n):
+            q = a[j, i] / a[i, i]
+            for m in range(i, n):
+                a[j, m] -= q * a[i, m]
+            b[j] -= q * b[i]
+    for i in range(n - 1, -1, -1):
+        for m in range(i + 1, n):
+            b[i] -= a[i, m] * b[m]
+        b[i] /= a[i, i]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def fit_star(
+    residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, c: F8, s: float, how: F8, out: F8
+) -> None:
+    """One Gauss-Newton step of a star's flux and position on the residual of the whole scene.
+
+    ``star`` = (x, y, flux, draw radius, fit radius); ``how`` = (relative PSF error, move positions, largest
+    step [px]). ``residual`` is kept up to date; ``out`` gets (flux_err, x_err, chi2, n_pixels).
+    """
+    ny, nx = residual.shape
+    r, rf = int(star[3]), star[4]
+    xi, yi = int(np.round(star[0])), int(np.round(star[1]))
+    p, px, py = draw_gradient(c, star[0] - xi, star[1] - yi, s, r)
+    a = np.zeros((3, 3))
+    b = np.zeros(3)
+    f = star[2]
+    chi2 = 0.0
+    n = 0
+    y0, y1 = max(0, yi - r), min(ny, yi + r + 1)
+    x0, x1 = max(0, xi - r), min(nx, xi + r + 1)
+    for v in range(y0, y1):
+        for u in range(x0, x1):
+            if not good[v, u] or (v - star[1]) ** 2 + (u - star[0]) ** 2 > rf * rf:
+                continue
+            i, j = v - yi + r, u - xi + r
+            g0, g1, g2 = p[i, j], f * px[i, j], f * py[i, j]
+            w = 1.0 / (variance[v, u] + (how[0] * f * g0) ** 2)
+            e = residual[v, u]
+            a[0, 0] += w * g0 * g0
+            a[0, 1] += w * g0 * g1
+            a[0, 2] += w * g0 * g2
+            a[1, 1] += w * g1 * g1
+            a[1, 2] += w * g1 * g2
+            a[2, 2] += w * g2 * g2
+            b[0] += w * g0 * e
+            b[1] += w * g1 * e
+            b[2] += w * g2 * e
+            chi2 += w * e * e
+            n += 1
+    a[1, 0], a[2, 0], a[2, 1] = a[0, 1], a[0, 2], a[1, 2]
+    out[0] = 1.0 / np.sqrt(a[0, 0]) if a[0, 0] > 0 else np.inf
+    out[1] = 1.0 / np.sqrt(a[1, 1]) if a[1, 1] > 0 else np.inf
+    out[2], out[3] = chi2, n
+    if n < 5 or not a[0, 0] > 0:
+        return
+    move = how[1] > 0 and out[1] < 0.3 and f > 0
+    m = 3 if move else 1
+    if not _solve3(a, b, m):
+        return
+    step = np.hypot(b[1], b[2]) if move else 0.0
+    shrink = min(1.0, how[2] / step) if step > 0 else 1.0
+    star[2] = f + b[0]
+    if move:
+        star[0] += shrink * b[1]
+        star[1] += shrink * b[2]
+    q = draw(c, star[0] - xi, star[1] - yi, s, r) if move else p
+    for v in range(y0, y1):
+        for u in range(x0, x1):
+            i, j = v - yi + r, u - xi + r
+            residual[v, u] -= np.float32(star[2] * q[i, j] - f * p[i, j])
+
+
+@njit(cache=True, nogil=True)
+def sweep(
+    residual: F4, variance: F4, good: NDArray[np.bool_], stars: F8, terms: F8, planes: F8, s: float, how: F8
+) -> F8:
+    """Fit all stars once, one after another (Gauss-Seidel); returns `fit_star`'s out for each."""
+    k = planes.shape[1]
+    c = np.zeros((k, k))
+    out = np.zeros((stars.shape[0], 4))
+    for i in range(stars.shape[0]):
+        reach, _, _ = _limits(int(stars[i, 3]), s, k)
+        combine(terms[i], planes, c, reach)
+        fit_star(residual, variance, good, stars[i], c, s, how, out[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def cut_stamps(image: F4, x: F8, y: F8, r: int, fill: float) -> F4:
+    """Stamps (n, 2r+1, 2r+1) around the nearest pixels; ``fill`` outside of the image."""
+    ny, nx = image.shape
+    out = np.full((x.size, 2 * r + 1, 2 * r + 1), np.float32(fill), dtype=np.float32)
+    for i in range(x.size):
+        xi, yi = int(np.round(x[i])), int(np.round(y[i]))
+        for v in range(max(0, yi - r), min(ny, yi + r + 1)):
+            for u in range(max(0, xi - r), min(nx, xi + r + 1)):
+                out[i, v - yi + r, u - xi + r] = image[v, u]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def stack_transpose(stamps: F4, x: F8, y: F8, terms: F8, k: int, s: float) -> F8:
+    """Transpose of drawing: sum over stars of ``terms_j W_y' stamp W_x``, (n_terms, k, k)."""
+    n_stars, n, _ = stamps.shape
+    nj = terms.shape[1]
+    r = n // 2
+    w, d = np.empty((n, 6)), np.empty((n, 6))
+    first = np.empty(n, np.int64)
+    t = np.zeros((n, k))
+    g = np.zeros((k, k))
+    out = np.zeros((nj, k, k))
+    for i in range(n_stars):
+        _weights(r, x[i] - np.round(x[i]), s, k, w, d, first)
+        t[:] = 0.0
+        for v in range(n):
+            for u in range(n):
+                e = stamps[i, v, u]
+                f = first[u]
+                if f >= 0 and f + 5 < k:
+                    for b in range(6):
+                        t[v, f + b] += e * w[u, b]
+                else:
+                    for b in range(6):
+                        t[v, _mirror(f + b, k)] += e * w[u, b]
+        _weights(r, y[i] - np.round(y[i]), s, k, w, d, first)
+        g[:] = 0.0
+        for v in range(n):
+            for a in range(6):
+                q = _mirror(first[v] + a, k)
+                z = w[v, a]
+                if z != 0.0:
+                    for u in range(k):
+                        g[q, u] += z * t[v, u]
+        for j in range(nj):
+            q = terms[i, j]
+            for v in range(k):
+                for u in range(k):
+                    out[j, v, u] += q * g[v, u]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def stack_draw(planes: F8, x: F8, y: F8, terms: F8, r: int, s: float) -> F4:
+    """Stamps (n, 2r+1, 2r+1) that the planes draw at the stars' fractions of a pixel."""
+    k = planes.shape[1]
+    c = np.zeros((k, k))
+    out = np.empty((x.size, 2 * r + 1, 2 * r + 1), np.float32)
+    for i in range(x.size):
+        combine(terms[i], planes, c, k)
+        out[i] = draw(c, x[i] - np.round(x[i]), y[i] - np.round(y[i]), s, r)
+    return out

@@ -1,0 +1,182 @@
+"""How noisy the sky of one image is, from its own high frequencies; and its gain when nobody told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter, zoom
+
+from zogyp.image import FloatImage
+
+# second and fourth differences: no power at low frequencies, where stars have theirs
+_SECOND = np.array([1.0, -2.0, 1.0])
+_FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
+MAD_TO_SIGMA = 1.482602218505602
+
+
+def robust_sigma(a: NDArray[np.floating]) -> float:
+    """Standard deviation of a normal distribution with the median absolute deviation of ``a``."""
+    return float(MAD_TO_SIGMA * np.median(np.abs(a - np.median(a)))) if a.size else float("nan")
+
+
+@dataclass(frozen=True)
+class SkyNoise:
+    """The noise of the sky.
+
+    Attributes
+    ----------
+    sigma : ndarray, float32, (ny, nx)
+        Standard deviation of the sky and read noise in each pixel [ADU].
+    gain : float or None
+        [e-/ADU] that turns light of sources into variance; None when they add none that can be seen.
+    notes : tuple of str
+        What was estimated, and how.
+    """
+
+    sigma: FloatImage
+    gain: float | None
+    notes: tuple[str, ...] = ()
+
+    def variance(self, source: FloatImage) -> FloatImage:
+        """Variance per pixel [ADU²] of sky plus the photons of ``source`` [ADU]."""
+        v = self.sigma * self.sigma
+        if self.gain is not None:
+            v += np.maximum(source, 0) / np.float32(self.gain)
+        return v
+
+
+def high_pass(data: FloatImage, fwhm: float) -> FloatImage:
+    """The image's highest frequencies, scaled so that white noise keeps its variance.
+
+    A PSF of ``fwhm`` pixels has next to none of its power there, so what is left is noise.
+    """
+    taps = _FOURTH if fwhm > 2.7 else _SECOND
+    taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
+    h = taps.size // 2
+    ny, nx = data.shape
+    rows = np.zeros((ny, nx), np.float32)
+    for i, t in enumerate(taps):
+        rows[h : ny - h] += t * data[i : ny - 2 * h + i]
+    out = np.zeros((ny, nx), np.float32)
+    for i, t in enumerate(taps):
+        out[:, h : nx - h] += t * rows[:, i : nx - 2 * h + i]
+    return out
+
+
+def sky_noise(
+    data: FloatImage,
+    sky: FloatImage,
+    bad: NDArray[np.bool_],
+    *,
+    fwhm: float,
+    gain: float | None,
+    read_noise: float | None,
+) -> SkyNoise:
+    """Measure the noise of the sky, and the gain where it is unknown.
+
+    Parameters
+    ----------
+    data : ndarray, float32, (ny, nx)
+        Pixels with the background taken off [ADU], finite.
+    sky : ndarray, float32, (ny, nx)
+        The background that was taken off [ADU].
+    bad : ndarray, bool, (ny, nx)
+        Unusable pixels.
+    fwhm : float
+        Seeing [px].
+    gain, read_noise : float or None
+        [e-/ADU] and [e-] as told.
+
+    Notes
+    -----
+    The level comes from the highest spatial frequencies of blank sky, which the light of crowded
+    stars does not reach; its run over the image from gain and background where they explain the
+    level, else from a coarse map of the same.
+    """
+    notes: list[str] = []
+    h = high_pass(data, fwhm)
+    reach = 2 if fwhm > 2.7 else 1
+    clean = uniform_filter(bad.astype(np.float32), 2 * reach + 1, mode="constant", cval=1.0) < 1e-3
+    level = uniform_filter(data, 5)
+    blank, global_sigma = _blank_sigma(h, level, clean)
+    predicted = None
+    if gain is not None:
+        noise = 0.0 if read_noise is None else read_noise / gain
+        predicted = np.maximum(sky, 0) / np.float32(gain) + np.float32(noise**2)
+        ratio = global_sigma**2 / float(np.median(predicted[::5, ::5])) if predicted.max() > 0 else np.inf
+    if predicted is not None and 0.6 < ratio < 1.6 and predicted.min() > 0:
+        sigma = np.sqrt(predicted * np.float32(ratio))
+        if abs(ratio - 1) > 0.1:
+            notes.append(
+                f"sky variance is {ratio:.2f} of what gain and read noise predict; the measured one is used"
+            )
+    else:
+        sigma = _coarse_map(h, blank, global_sigma)
+        if gain is not None:
+            notes.append("sky noise measured, not predicted: gain and background do not explain it")
+    if gain is None:
+        gain, note = _estimate_gain(h, level, clean, global_sigma, sky)
+        notes.append(note)
+    return SkyNoise(sigma=sigma.astype(np.float32), gain=gain, notes=tuple(notes))
+
+
+def _blank_sigma(
+    h: FloatImage, level: FloatImage, clean: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], float]:
+    """Where the sky is blank, and the noise there."""
+    first = robust_sigma(h[clean])
+    blank = clean & (np.abs(level) < 3 * first / 5)
+    if blank.sum() < 0.02 * clean.sum():
+        low, high = np.quantile(level[clean], [0.0, 0.3])
+        blank = clean & (level >= low) & (level <= high)
+    return blank, robust_sigma(h[blank])
+
+
+def _coarse_map(h: FloatImage, blank: NDArray[np.bool_], sigma: float) -> FloatImage:
+    """Smooth map of the noise from meshes of blank sky, as far as they are sure of it."""
+    ny, nx = h.shape
+    my, mx = max(1, round(ny / 256)), max(1, round(nx / 256))
+    table = np.full((my, mx), sigma)
+    for j, rows in enumerate(np.array_split(np.arange(ny), my)):
+        for i, columns in enumerate(np.array_split(np.arange(nx), mx)):
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            values = h[box][blank[box]]
+            if values.size > 2000:
+                table[j, i] = robust_sigma(values)
+    if table.size == 1:
+        return np.full((ny, nx), sigma, np.float32)
+    out: FloatImage = zoom(
+        table.astype(np.float32), (ny / my, nx / mx), order=1, mode="nearest", grid_mode=True
+    )
+    return out[:ny, :nx]
+
+
+def _estimate_gain(
+    h: FloatImage, level: FloatImage, clean: NDArray[np.bool_], sigma: float, sky: FloatImage
+) -> tuple[float | None, str]:
+    """Gain from how the noise grows with light (photon transfer within one image)."""
+    edges = sigma * np.array([-1.0, 0.5, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60])
+    which = np.digitize(level[clean], edges)
+    values = h[clean]
+    x, y, w = [], [], []
+    for b in range(1, edges.size):
+        chosen = values[which == b]
+        if chosen.size >= 200:
+            x.append(float(np.median(level[clean][which == b])) / sigma)
+            y.append((robust_sigma(chosen) / sigma) ** 2)
+            w.append(np.sqrt(chosen.size) / (1.65 * y[-1]))
+    if len(x) >= 4:
+        # variance = a + b level + c level²: the last term takes the structure that stars leave
+        design = np.vander(np.array(x), 3, increasing=True) * np.array(w)[:, None]
+        solution, *_ = np.linalg.lstsq(design, np.array(y) * np.array(w), rcond=None)
+        error = np.sqrt(np.linalg.pinv(design.T @ design)[1, 1])
+        if solution[1] > 5 * error:
+            gain = 1.0 / (solution[1] * sigma)
+            return gain, f"gain unknown: {gain:.3g} e-/ADU estimated from how noise grows with light"
+    typical = float(np.median(sky[::5, ::5]))
+    if typical > 3 * sigma:
+        gain = typical / sigma**2
+        return gain, f"gain unknown: {gain:.3g} e-/ADU assumed, as if all noise were photons of the sky"
+    return None, "gain unknown and not measurable: photon noise of sources is not counted"

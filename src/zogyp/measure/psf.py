@@ -1,0 +1,258 @@
+"""Our own PSF model: pixels on a spline, polynomials over the image, only as detailed as the stars support.
+
+The model is linear in its parameters, so it is fitted as a whole by (preconditioned conjugate gradient)
+least squares to the pixels of all stars where they lie, without resampling them. Each parameter has a
+normal prior around a Moffat profile; the priors' widths, one for each ring and degree, come
+from the stars themselves (evidence maximisation), so that noise is not modelled as structure:
+with few faint stars the model stays a smooth profile, with many bright ones it is free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import spline_filter
+
+from zogyp.core.psfmodel import PSF, SPLINE, polynomial
+from zogyp.core.stamps import stack_draw, stack_transpose
+from zogyp.measure.moffat import Moffat, fit_moffat
+
+F8 = NDArray[np.float64]
+F4 = NDArray[np.float32]
+ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
+OUTLIER = 5.0  # sigma
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a PSF lives: ``k`` points of step ``sampling`` px; stars are read out to ``radius`` px."""
+
+    k: int
+    sampling: float
+    radius: int
+
+    @property
+    def rings(self) -> NDArray[np.int64]:
+        """Ring number of each grid point; rings widen outwards."""
+        p = (np.arange(self.k) - self.k // 2) * self.sampling
+        r = np.hypot(p[:, None], p[None, :])
+        result: NDArray[np.int64] = np.floor(3 * np.log1p(r / 1.5)).astype(np.int64)
+        return result
+
+
+@dataclass(frozen=True)
+class StarStamps:
+    """Stars to be stacked: pixels, their weights, positions, fluxes.
+
+    Attributes
+    ----------
+    data : (n, 2r+1, 2r+1) float32, neighbours and sky taken off [ADU]
+    variance : the same shape [ADU²]; infinite where a pixel is not to be used
+    x, y, flux : (n,)
+    """
+
+    data: F4
+    variance: F4
+    x: F8
+    y: F8
+    flux: F8
+
+
+def grid_for(fwhm: float, size: int | None, sampling: float | None) -> Grid:
+    """Grid for a seeing: fine where undersampled, wide enough for the wings of bright stars."""
+    step = sampling if sampling is not None else (1.0 if fwhm >= 2.6 else 0.5)
+    radius = (size - 1) // 2 if size is not None else int(np.clip(np.ceil(7 * fwhm), 20, 45))
+    return Grid(k=2 * int(np.ceil(radius / step)) + 1, sampling=step, radius=radius)
+
+
+def order_for(n_stars: int, order: int | None) -> int:
+    """Order of the polynomial that a number of stars can carry."""
+    if order is not None:
+        return order
+    return int(np.searchsorted([12, 40, 200], n_stars, side="right"))
+
+
+def moffat_psf(profile: Moffat, grid: Grid) -> PSF:
+    """A constant PSF from a profile."""
+    plane = profile.stamp(grid.k, grid.sampling)
+    return PSF(basis=plane[None].astype(np.float32), sampling=grid.sampling, fwhm=profile.fwhm)
+
+
+def fit_psf(stars: StarStamps, grid: Grid, order: int, prior: Moffat, shape: tuple[int, int]) -> PSF:
+    """The PSF that fits the stars best.
+
+    Parameters
+    ----------
+    stars : StarStamps
+        With fluxes of the unit-sum PSF.
+    grid : Grid
+    order : int
+        Of the polynomial in x and y.
+    prior : Moffat
+        What the PSF is where the stars do not tell otherwise.
+    shape : (ny, nx)
+        Of the image; x and y are scaled to -1…1.
+
+    Returns
+    -------
+    PSF
+        With variance (fit and scatter among stars) and reduced chi².
+    """
+    scale = ((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    monomials = polynomial((stars.x - scale[0]) / scale[0], (stars.y - scale[1]) / scale[1], order).T
+    q, r = np.linalg.qr(monomials)
+    norm = np.sqrt(len(stars.x)) * np.sign(np.diag(r))
+    terms, back = q * norm, r / norm[:, None]  # unit rms; monomials = terms @ back
+    solver = _Solver(stars, grid, np.ascontiguousarray(terms), prior)
+    for _ in range(ROUNDS):
+        solver.solve()
+        solver.judge()
+    planes = np.linalg.solve(back, solver.planes.reshape(len(back), -1)).reshape(solver.planes.shape)
+    return _as_psf(planes, solver, order, scale)
+
+
+def _as_psf(planes: F8, solver: _Solver, order: int, scale: tuple[float, float]) -> PSF:
+    """Values of the fitted coefficients, unit sum of the constant term, and the variance."""
+    grid = solver.grid
+    centre = stack_draw(planes[:1], np.zeros(1), np.zeros(1), np.ones((1, 1)), grid.radius, grid.sampling)
+    total = float(centre.sum())
+    values = np.stack([_values(p) for p in planes]) / total
+    fwhm = fit_moffat(values[0], grid.sampling, solver.prior.fwhm).fwhm
+    return PSF(
+        basis=values.astype(np.float32),
+        order=order,
+        origin=scale,
+        scale=scale,
+        sampling=grid.sampling,
+        variance=(solver.variance / total**2).astype(np.float32),
+        fwhm=fwhm,
+        n_stars=len(solver.stars.x),
+        chi2=solver.chi2,
+    )
+
+
+def _values(coefficients: F8) -> F8:
+    """B-spline coefficients to values on the same grid, mirrored at the border like the prefilter."""
+    w = np.array([1.0, 26.0, 66.0, 26.0, 1.0]) / 120
+    c = np.pad(coefficients, 2, mode="reflect")
+    rows = sum(w[i] * c[i : i + coefficients.shape[0]] for i in range(5))
+    out: F8 = sum(w[i] * rows[:, i : i + coefficients.shape[1]] for i in range(5))  # type: ignore[index]
+    return out
+
+
+class _Solver:
+    """State of one PSF fit: deviations of the B-spline coefficients from the prior's."""
+
+    def __init__(self, stars: StarStamps, grid: Grid, terms: F8, prior: Moffat) -> None:
+        self.stars, self.grid, self.terms, self.prior = stars, grid, terms, prior
+        profile = prior.stamp(grid.k, grid.sampling)
+        self.mean = np.zeros((terms.shape[1], grid.k, grid.k))
+        self.mean[0] = spline_filter(profile, order=SPLINE, mode="mirror") / terms[0, 0]
+        self.deviation = np.zeros_like(self.mean)
+        self.good = np.isfinite(stars.variance)
+        self.excess = np.zeros(int(grid.rings.max()) + 1)  # relative PSF variance seen among stars, by ring
+        degree = np.arange(terms.shape[1])
+        floor = 1e-5 * profile.max()
+        self.tau2 = np.stack([((0.3 if j == 0 else 0.1) * profile + floor) ** 2 for j in degree])
+        self.information = np.zeros_like(self.mean)
+        self.chi2 = float("nan")
+
+    @property
+    def planes(self) -> F8:
+        """Coefficients of the model."""
+        return self.mean + self.deviation
+
+    @property
+    def variance(self) -> F8:
+        """Variance of the model's values (k, k): what the fit leaves open, and the stars' own scatter."""
+        fit: F8 = (1 / (self.information[0] + 1 / self.tau2[0])) + 0.5 * sum(
+            1 / (self.information[j] + 1 / self.tau2[j]) for j in range(1, len(self.tau2))
+        )
+        return fit + self.excess[self.grid.rings]
+
+    def _draw(self, planes: F8) -> F4:
+        s = self.stars
+        return stack_draw(planes, s.x, s.y, self.terms, self.grid.radius, self.grid.sampling)
+
+    def _transpose(self, stamps: F4, terms: F8) -> F8:
+        s = self.stars
+        return stack_transpose(stamps, s.x, s.y, terms, self.grid.k, self.grid.sampling)
+
+    def _stamp_rings(self) -> NDArray[np.int64]:
+        r = self.grid.radius
+        p = np.arange(-r, r + 1)
+        result: NDArray[np.int64] = np.floor(3 * np.log1p(np.hypot(p[:, None], p[None, :]) / 1.5)).astype(np.int64)
+        return result
+
+    def _weights(self) -> F4:
+        """Inverse variances, with the scatter of the PSF among stars counted as noise; 0 for outliers."""
+        f2 = (self.stars.flux**2)[:, None, None].astype(np.float32)
+        rings = np.minimum(self._stamp_rings(), self.excess.size - 1)
+        v = self.stars.variance + f2 * self.excess[rings].astype(np.float32)
+        return np.where(self.good, 1 / v, 0).astype(np.float32)
+
+    def solve(self, steps: int = 25) -> None:
+        """Preconditioned conjugate gradients for the deviations."""
+        f = self.stars.flux[:, None, None].astype(np.float32)
+        w = self._weights()
+        fw = f * f * w
+        self.information = self._transpose(fw, self.terms**2)
+        inverse = 1 / (self.information + 1 / self.tau2)
+        rhs = self._transpose(w * f * (self.stars.data - f * self._draw(self.mean)), self.terms)
+        z = self.deviation
+        r = rhs - self._transpose(fw * self._draw(z), self.terms) - z / self.tau2
+        p = inverse * r
+        rho = first = float((r * p).sum())
+        start = float((rhs * inverse * rhs).sum())
+        for _ in range(steps):
+            if rho <= 1e-8 * start or first == 0:
+                break
+            ap = self._transpose(fw * self._draw(p), self.terms) + p / self.tau2
+            a = rho / float((p * ap).sum())
+            z = z + a * p
+            r = r - a * ap
+            y = inverse * r
+            new = float((r * y).sum())
+            p = y + (new / rho) * p
+            rho = new
+        self.deviation = z
+
+    def judge(self) -> None:
+        """After a fit: reject outliers, see how stars scatter about it, and set the priors' widths."""
+        f = self.stars.flux[:, None, None].astype(np.float32)
+        e = self.stars.data - f * self._draw(self.planes)
+        usable = np.isfinite(self.stars.variance)
+        rings = np.minimum(self._stamp_rings(), self.excess.size - 1)
+        f2 = f * f
+        v = self.stars.variance + f2 * self.excess[rings].astype(np.float32)
+        self.good = usable & (e * e < OUTLIER**2 * v)
+        self._see_scatter(e, f2, rings)
+        chi = (e * e / v)[self.good]
+        self.chi2 = float(chi.mean()) if chi.size else float("nan")
+        shrink = self.information / (self.information + 1 / self.tau2)  # share that the data decide
+        for j in range(len(self.tau2)):
+            for ring in range(int(self.grid.rings.max()) + 1):
+                here = self.grid.rings == ring
+                known = float(shrink[j][here].sum())
+                power = float((self.deviation[j][here] ** 2).sum())
+                if known > 0:
+                    least = (1e-6 * self.mean[0].max()) ** 2
+                    self.tau2[j][here] = max(power / known, least)
+
+    def _see_scatter(self, e: F4, f2: F4, rings: NDArray[np.int64]) -> None:
+        """Relative variance beyond the noise, per ring, by weighted moments over all stars."""
+        v = self.stars.variance
+        with np.errstate(invalid="ignore"):
+            weight = np.where(self.good, (f2 / v) ** 2, 0)
+            value = np.where(self.good, (e * e - v) / f2, 0)
+        top = np.bincount(
+            np.broadcast_to(rings, e.shape).ravel(), (weight * value).ravel(), minlength=self.excess.size
+        )
+        bottom = np.bincount(
+            np.broadcast_to(rings, e.shape).ravel(), weight.ravel(), minlength=self.excess.size
+        )
+        error = np.sqrt(2.0) / np.sqrt(np.maximum(bottom, 1e-300))
+        seen = top / np.maximum(bottom, 1e-300)
+        self.excess = np.where(seen > 2 * error, seen, 0.0)[: self.excess.size]

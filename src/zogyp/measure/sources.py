@@ -1,0 +1,197 @@
+"""Sources of one image, and which of them are stars to make a PSF of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from zogyp.image import FloatImage
+from zogyp.options import DetectOptions
+
+F8 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+PIXEL_STACK = 10_000_000  # pixels above threshold that sep may hold; crowded fields need more than its default
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Detected sources, one element each.
+
+    Attributes
+    ----------
+    x, y : float64
+        Position [px, 0-based].
+    flux, flux_err : float64
+        Flux within the isophote, then of the PSF fit [ADU].
+    peak : float64
+        Highest pixel above the sky [ADU].
+    radius : float64
+        Half-light radius [px].
+    saturated : bool
+        A saturated or unusable pixel lies in the core.
+    """
+
+    x: F8
+    y: F8
+    flux: F8
+    flux_err: F8
+    peak: F8
+    radius: F8
+    saturated: Bool
+
+    def __len__(self) -> int:
+        return self.x.size
+
+    def take(self, index: NDArray[np.intp] | Bool) -> Sources:
+        """The chosen ones."""
+        return Sources(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
+
+
+def find_sources(
+    data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions = DetectOptions()
+) -> tuple[Sources, NDArray[np.int32]]:
+    """Detect sources by sep, brightest first, and the map of their pixels.
+
+    Parameters
+    ----------
+    data : ndarray, float32, (ny, nx)
+        Pixels with the background taken off [ADU]; saturated ones may stay in.
+    sigma : ndarray, float32, (ny, nx)
+        Standard deviation of the sky [ADU].
+    bad : ndarray, bool, (ny, nx)
+        Pixels not to be trusted: saturated, masked.
+
+    Returns
+    -------
+    Sources
+    ndarray, int32, (ny, nx)
+        0 where there is no source.
+    """
+    scaled = np.ascontiguousarray(data / sigma, dtype=np.float32)  # any unit becomes sigma
+    sep.set_extract_pixstack(max(PIXEL_STACK, data.size // 4))
+    sep.set_sub_object_limit(4096)
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)
+    found, segments = sep.extract(
+        scaled,
+        options.threshold / 2.5,  # per pixel; the kernel gains the rest
+        filter_kernel=kernel,
+        minarea=5,
+        deblend_nthresh=32,
+        deblend_cont=0.003,
+        segmentation_map=True,
+    )
+    x, y = found["x"].astype(np.float64), found["y"].astype(np.float64)
+    # the peak is a better first position than the barycentre of a blend
+    blended = np.hypot(x - found["xpeak"], y - found["ypeak"]) > 1.5
+    x[blended], y[blended] = found["xpeak"][blended], found["ypeak"][blended]
+    significant = found["peak"] * np.sqrt(found["npix"]) > options.threshold
+    unit = sigma[found["ypeak"], found["xpeak"]].astype(np.float64)
+    flux = found["flux"] * unit
+    touched = np.unique(segments[bad & (segments > 0)])
+    saturated = np.zeros(len(found) + 1, dtype=bool)
+    saturated[touched] = True
+    reach = np.clip(6 * found["a"], 6, 40)
+    radius, _ = sep.flux_radius(scaled, x, y, reach, 0.5, normflux=found["flux"], mask=bad, subpix=5)
+    order = np.argsort(-flux, kind="stable")
+    order = order[significant[order] & np.isfinite(flux[order])]
+    sources = Sources(
+        x=x[order],
+        y=y[order],
+        flux=flux[order],
+        flux_err=(np.sqrt(found["npix"]) * unit)[order],
+        peak=(found["peak"] * unit)[order],
+        radius=np.asarray(radius, dtype=np.float64)[order],
+        saturated=saturated[1:][order],
+    )
+    return sources, segments
+
+
+def seeing(sources: Sources) -> float:
+    """First guess of the FWHM [px] from the sizes of well-exposed sources: the stellar locus."""
+    use = ~sources.saturated & (sources.radius > 0.5) & (sources.flux > 15 * sources.flux_err)
+    if use.sum() < 5:
+        use = ~sources.saturated & (sources.radius > 0.5)
+    sizes = np.sort(sources.radius[use][:500])
+    return 2.0 * half_sample_mode(sizes) if sizes.size else float("nan")
+
+
+def half_sample_mode(a: F8) -> float:
+    """Mode of sorted values: the densest half, again and again."""
+    while a.size > 3:
+        n = (a.size + 1) // 2
+        width = a[n - 1 :] - a[: a.size - n + 1]
+        i = int(np.argmin(width))
+        a = a[i : i + n]
+    return float(np.median(a))
+
+
+def choose_stars(sources: Sources, shape: tuple[int, int], *, fwhm: float, reach: float, most: int) -> NDArray[np.intp]:
+    """Indices of sources to make a PSF of: unsaturated, well exposed, on the stellar locus, fairly alone.
+
+    Parameters
+    ----------
+    fwhm : float
+        Seeing [px].
+    reach : float
+        Radius of the PSF [px]; nearer to the border no star is taken.
+    most : int
+        Most stars wanted; spread over the image.
+    """
+    ny, nx = shape
+    inner = min(reach, 0.1 * min(ny, nx))
+    snr = sources.flux / sources.flux_err
+    use = ~sources.saturated & (sources.radius > 0.25 * fwhm)
+    use &= (sources.x > inner) & (sources.x < nx - 1 - inner)
+    use &= (sources.y > inner) & (sources.y < ny - 1 - inner)
+    for least in (30, 15, 8, 5):
+        chosen = np.flatnonzero(use & (snr > least))
+        chosen = chosen[_on_locus(sources.radius[chosen], fwhm)]
+        chosen = chosen[_alone(sources, chosen, fwhm)]
+        if chosen.size >= 40:
+            break
+    return _spread(sources, chosen, shape, most)
+
+
+def _on_locus(radius: F8, fwhm: float) -> Bool:
+    """Sizes near the most common one, which stars share and galaxies and cosmic rays do not."""
+    if radius.size < 5:
+        return np.abs(radius - fwhm / 2) < 0.25 * fwhm
+    mode = half_sample_mode(np.sort(radius))
+    width = 1.4826 * np.median(np.abs(radius - mode))
+    width = min(max(3 * width, 0.08 * mode), 0.3 * mode)
+    result: Bool = np.abs(radius - mode) < width
+    return result
+
+
+def _alone(sources: Sources, chosen: NDArray[np.intp], fwhm: float) -> Bool:
+    """No neighbour within 2.5 FWHM brighter than a fifth, none within 6 FWHM five times brighter or saturated."""
+    tree = cKDTree(np.column_stack([sources.x, sources.y]))
+    alone = np.ones(chosen.size, dtype=bool)
+    for n, i in enumerate(chosen):
+        for j in tree.query_ball_point((sources.x[i], sources.y[i]), 6 * fwhm):
+            if j == i:
+                continue
+            near = np.hypot(sources.x[i] - sources.x[j], sources.y[i] - sources.y[j]) < 2.5 * fwhm
+            limit = 0.2 if near else 5.0
+            if sources.saturated[j] or sources.flux[j] > limit * sources.flux[i]:
+                alone[n] = False
+                break
+    return alone
+
+
+def _spread(sources: Sources, chosen: NDArray[np.intp], shape: tuple[int, int], most: int) -> NDArray[np.intp]:
+    """The brightest of each part of the image in turn, until there are enough."""
+    if chosen.size <= most:
+        return chosen
+    ny, nx = shape
+    cell = (sources.y[chosen] * 8 / ny).astype(int) * 8 + (sources.x[chosen] * 8 / nx).astype(int)
+    rank = np.zeros(chosen.size, dtype=int)
+    for c in np.unique(cell):
+        inside = np.flatnonzero(cell == c)
+        rank[inside] = np.argsort(np.argsort(-sources.flux[chosen[inside]]))
+    best = np.lexsort((-sources.flux[chosen], rank))[:most]
+    return np.sort(chosen[best])
