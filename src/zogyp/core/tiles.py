@@ -1,0 +1,239 @@
+"""Overlapping tiles: cut an image into blocks, work on each, blend the results without a seam.
+
+Every tile has a window; the windows add up to exactly 1 at every pixel. Where the windows of
+two tiles overlap, the result slides linearly from one tile's answer to the other's. With ramps
+as long as the tiles are apart this is linear interpolation between the tiles' kernels, which is
+how a PSF that varies over the image is followed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zogyp.core.fourier import Plane, fast_length
+from zogyp.errors import OptionError, ShapeError
+
+STEPS = 4096  # windows are multiples of this fraction: their products and sums are exact in float32
+
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One block of an image.
+
+    Attributes
+    ----------
+    index : position in the plan.
+    x, y : the node [px]: where the PSF is to be evaluated.
+    inner : (rows, columns) of the image in which the window is not zero.
+    start : (row, column) of the image on which the block's [0, 0] falls; may be negative.
+    shape : (ny, nx) of the block: inner part and margins, of lengths that transform quickly.
+    wy, wx : float32 windows of the inner rows and columns.
+    """
+
+    index: int
+    x: float
+    y: float
+    inner: tuple[slice, slice]
+    start: tuple[int, int]
+    shape: tuple[int, int]
+    wy: Plane
+    wx: Plane
+
+    @property
+    def window(self) -> Plane:
+        """The window over the inner part."""
+        return self.wy[:, None] * self.wx[None, :]
+
+    def cut(self, block: NDArray[Any]) -> NDArray[Any]:
+        """The inner part of a block, as a view."""
+        rows, columns = (slice(s.start - o, s.stop - o) for s, o in zip(self.inner, self.start, strict=True))
+        return block[rows, columns]
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A tile's extent along one axis."""
+
+    node: float
+    inner: slice
+    start: int
+    length: int
+    weight: Plane
+
+
+def plan(shape: tuple[int, int], step: float, ramp: float, margin: int) -> list[Tile]:
+    """Divide an image into tiles.
+
+    Each axis is divided into equal cells of at most ``step`` pixels, with a node in the middle of
+    each. A window is 1 within its cell and falls linearly over ``ramp`` pixels centred on the
+    border to the next cell; the outermost windows stay 1 up to the image's border.
+
+    Parameters
+    ----------
+    shape : (ny, nx) of the image.
+    step : largest distance of nodes [px].
+    ramp : length of the transition [px]; not more than a cell is used, which gives triangles.
+    margin : least number of pixels around a window that its block holds besides.
+
+    Returns
+    -------
+    list of Tile : by rows, x running fastest.
+
+    Raises
+    ------
+    OptionError : a step below 1 px, a negative ramp or margin.
+    """
+    if not step >= 1:
+        raise OptionError("step", step, "at least 1 px")
+    if not (ramp >= 0 and margin >= 0):
+        raise OptionError("ramp, margin", (ramp, margin), "at least 0 px")
+    columns = _spans(shape[1], step, ramp, margin)
+    rows = _spans(shape[0], step, ramp, margin)
+    tiles = []
+    for r, c in product(rows, columns):
+        start, shape_of_block = (r.start, c.start), (r.length, c.length)
+        inner = (r.inner, c.inner)
+        tiles.append(Tile(len(tiles), c.node, r.node, inner, start, shape_of_block, r.weight, c.weight))
+    return tiles
+
+
+def _spans(n: int, step: float, ramp: float, margin: int) -> list[_Span]:
+    """Tiles along one axis of n pixels."""
+    cells = max(1, int(np.ceil(n / step)))
+    width = n / cells
+    x = np.arange(n)
+    # rises[j]: 0 before the transition between cells j - 1 and j, 1 after it
+    rises = [np.ones(n)]
+    for j in range(1, cells):
+        t = (x - (j * width - 0.5)) / max(min(ramp, width), 1e-9) + 0.5
+        rises.append(np.round(t.clip(0, 1) * STEPS) / STEPS)
+    rises.append(np.zeros(n))
+    windows = [rises[j] - rises[j + 1] for j in range(cells)]
+    inners = []
+    for w in windows:
+        inside = np.flatnonzero(w)
+        inners.append(slice(int(inside[0]), int(inside[-1]) + 1))
+    needed = [s.stop - s.start + 2 * margin for s in inners]
+    spans = []
+    for j, s in enumerate(inners):
+        # tiles that differ by the rounding of their borders get one length, to share their kernels
+        length = fast_length(max(k for k in needed if k <= needed[j] + 2))
+        start = s.start - (length - (s.stop - s.start)) // 2
+        spans.append(_Span((j + 0.5) * width - 0.5, s, start, length, windows[j][s].astype(np.float32)))
+    return spans
+
+
+def gather(plane: NDArray[Any], tile: Tile, fill: float | NDArray[Any]) -> NDArray[Any]:
+    """Copy a tile's block out of a plane, ``fill`` outside of the plane.
+
+    Parameters
+    ----------
+    plane : (ny, nx), any type.
+    fill : value for the pixels of the block that lie outside of the plane.
+
+    Returns
+    -------
+    tile.shape, contiguous, of the plane's type.
+    """
+    block = np.full(tile.shape, fill, dtype=plane.dtype)
+    source, target = [], []
+    for start, length, n in zip(tile.start, tile.shape, plane.shape, strict=True):
+        low, high = max(start, 0), min(start + length, n)
+        source.append(slice(low, high))
+        target.append(slice(low - start, high - start))
+    block[tuple(target)] = plane[tuple(source)]
+    return block
+
+
+def run(
+    tiles: Sequence[Tile],
+    function: Callable[[Tile], Answer],
+    outputs: Mapping[str, Plane],
+    *,
+    n_threads: int = 1,
+    progress: Callable[[float], None] | None = None,
+    executor: Executor | None = None,
+) -> None:
+    """Call a function for every tile and add its answers, times their windows, to full planes.
+
+    Sums are made in the order of the tiles, whoever finishes first: the result does not depend
+    on the number of threads. Not more than twice as many blocks as threads are kept waiting.
+
+    Parameters
+    ----------
+    tiles : the plan.
+    function : gives for a tile a mapping from the outputs' names to arrays of the shape of its
+        inner part (`Tile.cut`), or to single numbers.
+    outputs : planes (ny, nx) to which the answers are added; zeros, as a rule.
+    n_threads : threads to work with.
+    progress : told the finished fraction, 0..1, after every tile.
+    executor : works instead of threads of our own; ``n_threads`` of its workers are kept busy.
+
+    Raises
+    ------
+    ShapeError : an answer has not the shape of its tile's inner part.
+    """
+    ahead = 2 * max(n_threads, 1)
+    if executor is None and n_threads > 1:
+        with ThreadPoolExecutor(n_threads) as pool:
+            answers = _in_order(tiles, function, pool, ahead)
+            _collect(tiles, answers, outputs, progress)
+    else:
+        answers = (
+            (_weighted(function, t) for t in tiles)
+            if executor is None
+            else _in_order(tiles, function, executor, ahead)
+        )
+        _collect(tiles, answers, outputs, progress)
+
+
+def _collect(
+    tiles: Sequence[Tile],
+    answers: Iterator[dict[str, Any]],
+    outputs: Mapping[str, Plane],
+    progress: Callable[[float], None] | None,
+) -> None:
+    """Add weighted answers to the planes."""
+    for done, (tile, answer) in enumerate(zip(tiles, answers, strict=True), start=1):
+        for name, plane in outputs.items():
+            plane[tile.inner] += answer[name]
+        if progress is not None:
+            progress(done / len(tiles))
+
+
+def _in_order(
+    tiles: Sequence[Tile], function: Callable[[Tile], Answer], executor: Executor, ahead: int
+) -> Iterator[dict[str, Any]]:
+    """Weighted answers in the order of the tiles, computed at most ``ahead`` tiles in advance."""
+    waiting: deque[Future[dict[str, Any]]] = deque()
+    try:
+        for tile in tiles:
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+            waiting.append(executor.submit(_weighted, function, tile))
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _weighted(function: Callable[[Tile], Answer], tile: Tile) -> dict[str, Any]:
+    """A tile's answers times its window."""
+    window = tile.window
+    weighted = {}
+    for name, value in function(tile).items():
+        if np.ndim(value) and np.shape(value) != window.shape:
+            raise ShapeError(f"{name} of tile {tile.index}", np.shape(value), window.shape)
+        weighted[name] = window * value
+    return weighted
