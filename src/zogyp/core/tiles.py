@@ -99,7 +99,7 @@ def plan(shape: tuple[int, int], step: float, ramp: float, margin: int) -> list[
         raise OptionError("ramp, margin", (ramp, margin), "at least 0 px")
     columns = _spans(shape[1], step, ramp, margin)
     rows = _spans(shape[0], step, ramp, margin)
-    tiles = []
+    tiles: list[Tile] = []
     for r, c in product(rows, columns):
         start, shape_of_block = (r.start, c.start), (r.length, c.length)
         inner = (r.inner, c.inner)

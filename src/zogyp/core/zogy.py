@@ -98,8 +98,7 @@ class Difference:
     @property
     def Scorr(self) -> Plane:
         """Significance [sigma], [25]."""
-        result: Plane = self.S / np.sqrt(self.V)
-        return result
+        return self.S / _root(self.V)
 
     @property
     def alpha(self) -> Plane:
@@ -109,8 +108,7 @@ class Difference:
     @property
     def alpha_err(self) -> Plane:
         """Standard deviation of alpha [flux], [43]."""
-        result: Plane = np.sqrt(self.V) / np.float32(self.F_S)
-        return result
+        return _root(self.V) / np.float32(self.F_S)
 
 
 def zogy(
@@ -247,6 +245,11 @@ def reach(new: Side, ref: Side, *, level: float = 1e-3, n: int = 512) -> int:
         outside = 1 - np.cumsum(energy) / energy.sum()
         largest = max(largest, int(np.argmax(outside < level**2)))
     return largest
+
+
+def _root(plane: Plane) -> Plane:
+    result: Plane = np.sqrt(plane)
+    return result
 
 
 def _delta_noise(b_n: float, b_r: float, new: Side, ref: Side) -> float:
