@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
+STEPS = 79  # of a colour map; as many as the eye needs, and two maps fit a palette of 256; odd: 0 is white
 POSITIVE = "#c44e00"  # vermilion and blue stay apart for every kind of colour vision
 NEGATIVE = "#0068b5"
 INK = "#22262b"
@@ -66,8 +67,7 @@ def _colours(name: str, stops: list[str]) -> Colormap:
         from matplotlib.colors import LinearSegmentedColormap
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot", "pictures") from error
-    # 64 steps are as many as the eye needs here, and noise then packs into far fewer bytes
-    colours = LinearSegmentedColormap.from_list(name, stops, N=64)
+    colours = LinearSegmentedColormap.from_list(name, stops, N=STEPS)
     colours.set_bad(MASKED)
     return colours
 
@@ -83,17 +83,40 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def pack(rgb: NDArray[np.uint8]) -> bytes:
-    """An (ny, nx, 3) picture as PNG of at most 256 colours: noise costs a third of true colour."""
+    """An (ny, nx, 3) picture in our own colours as PNG with a palette.
+
+    A picture of noise takes a third of the bytes of true colour that way, and the palette is made
+    of the colour maps themselves, so no pixel changes its meaning.
+    """
     try:
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError("pillow", "plot", "pictures") from error
-    picture = Image.fromarray(np.ascontiguousarray(rgb)).quantize(
-        256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE
-    )
+    palette = _palette()
+    packed = rgb.astype(np.uint32) @ np.array([65536, 256, 1], dtype=np.uint32)
+    colours, where = np.unique(packed, return_inverse=True)
+    parts = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1).astype(np.float32)
+    # the nearest of 256 for each of some thousand colours, by |a - b|² = |a|² - 2ab + |b|²
+    grid = palette.astype(np.float32)
+    nearest = np.argmin((grid**2).sum(axis=1) - 2 * parts @ grid.T, axis=1).astype(np.uint8)
+    picture = Image.fromarray(nearest[where].reshape(rgb.shape[:2]))
+    picture.putpalette(palette.ravel().tolist())
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _palette() -> NDArray[np.uint8]:
+    """The 256 colours of a picture, (256, 3): both maps, greys, and the marks fading into white."""
+    from matplotlib.colors import to_rgb
+
+    maps = [colours(np.arange(STEPS))[:, :3] for colours in (sky_colours(), signed_colours())]
+    fade = np.linspace(0, 1, 12)[:, None]
+    marks = [(1 - fade) * np.array(to_rgb(c)) + fade for c in (POSITIVE, NEGATIVE)]
+    greys = np.repeat(np.linspace(0, 1, 256 - 2 * STEPS - 2 * len(fade) - 2)[:, None], 3, axis=1)
+    plain = np.array([to_rgb(INK), to_rgb(MASKED)])
+    palette: NDArray[np.uint8] = np.rint(255 * np.vstack([*maps, *marks, greys, plain])).astype(np.uint8)
+    return palette
 
 
 def clean(text: object, longest: int = 70) -> str:
@@ -103,7 +126,7 @@ def clean(text: object, longest: int = 70) -> str:
     if len(line) <= longest:
         return line
     head = (longest - 1) // 2
-    return f"{line[:head]}…{line[len(line) - (longest - 1 - head):]}"
+    return f"{line[:head]}…{line[len(line) - (longest - 1 - head) :]}"
 
 
 def write_whole(path: str | Path, content: bytes) -> Path:

@@ -106,10 +106,10 @@ def sky_limits(data: Plane) -> tuple[float, float, float]:
     if not np.isfinite(sky):
         return 0.0, 1.0, 10.0
     values = sample[np.isfinite(sample)]
-    top = float(np.percentile(values, 99.7)) - sky
+    top = float(np.percentile(values, 99.8)) - sky
     if noise <= 0:  # more than half of the pixels have one value
         noise = float(np.std(values, dtype=np.float64)) or max(abs(sky), 1.0) * 1e-3
-    return sky, noise, max(top, 10 * noise)
+    return sky, noise, max(top, 30 * noise)
 
 
 def histogram(data: Plane, limit: float, width: float) -> tuple[Values, Values, int]:
@@ -132,30 +132,34 @@ def histogram(data: Plane, limit: float, width: float) -> tuple[Values, Values, 
     return edges, counts.astype(np.float64), int(values.size)
 
 
-def spread_map(data: Plane, cells: int = 16, fewest: int = 100) -> Values:
-    """Robust standard deviation in a grid of cells as square as the image allows.
+def spread_map(data: Plane, cell: int = 100, most: int = 16, fewest: int = 100) -> Values:
+    """Robust standard deviation in a grid of nearly square cells.
 
     Parameters
     ----------
     data : ndarray, (ny, nx)
-    cells : int
-        Cells along the longer side.
+    cell : int
+        Smallest side of a cell [px]: S_corr is smooth, so a cell needs many pixels to say a few per cent.
+    most : int
+        Most cells along an axis.
     fewest : int
         A cell with fewer finite pixels is NaN.
 
     Returns
     -------
     ndarray, (rows, columns)
+        The cells divide the image evenly.
     """
-    ny, nx = data.shape
-    side = max(-(-max(ny, nx) // cells), 1)
-    rows, columns = -(-ny // side), -(-nx // side)
+    side = max(cell, -(-max(data.shape) // most))
+    rows, columns = (max(1, round(n / side)) for n in data.shape)
+    y = np.linspace(0, data.shape[0], rows + 1).astype(int)
+    x = np.linspace(0, data.shape[1], columns + 1).astype(int)
     result = np.full((rows, columns), np.nan)
     for j in range(rows):
         for i in range(columns):
-            cell = data[j * side : (j + 1) * side, i * side : (i + 1) * side]
-            if np.count_nonzero(np.isfinite(cell)) >= fewest:
-                result[j, i] = centre_and_spread(cell)[1]
+            part = thin(data[y[j] : y[j + 1], x[i] : x[i + 1]], 100_000)
+            if np.count_nonzero(np.isfinite(part)) >= fewest:
+                result[j, i] = centre_and_spread(part)[1]
     return result
 
 
