@@ -67,9 +67,7 @@ def _colours(name: str, stops: list[str]) -> Colormap:
         from matplotlib.colors import LinearSegmentedColormap
     except ImportError as error:
         raise MissingExtraError("matplotlib", "plot", "pictures") from error
-    colours = LinearSegmentedColormap.from_list(name, stops, N=STEPS)
-    colours.set_bad(MASKED)
-    return colours
+    return LinearSegmentedColormap.from_list(name, stops, N=STEPS).with_extremes(bad=MASKED)
 
 
 def png_bytes(figure: Figure) -> bytes:

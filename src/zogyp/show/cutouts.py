@@ -131,8 +131,9 @@ def _point(picture: NDArray[np.uint8]) -> None:
     """Two short ticks that point at the middle pixel and leave it free."""
     from matplotlib.colors import to_rgb
 
-    middle = picture.shape[0] // 2
-    near, far = 5 * ZOOM, 9 * ZOOM
+    # as thick as an image pixel, so that a browser that shrinks the strip cannot lose them
+    thick = slice(picture.shape[0] // 2 - ZOOM // 2, picture.shape[0] // 2 - ZOOM // 2 + ZOOM)
+    near, far = picture.shape[0] // 2 + 5 * ZOOM, picture.shape[0] // 2 + 9 * ZOOM
     ink = np.array([round(255 * c) for c in to_rgb(canvas.POSITIVE)], dtype=np.uint8)
-    picture[middle : middle + 1, middle + near : middle + far] = ink
-    picture[middle - far : middle - near, middle : middle + 1] = ink
+    picture[thick, near:far] = ink
+    picture[picture.shape[0] - far : picture.shape[0] - near, thick] = ink

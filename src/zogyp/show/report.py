@@ -128,7 +128,7 @@ def verdict(spread: float) -> Verdict:
         return Verdict("bad", "✕", "Nothing could be judged:", "every pixel is masked or without value.")
     if spread == 0:
         return Verdict("fair", "!", "S_corr is zero everywhere:", "the two images are the same.")
-    off = spread - 1
+    off = round(spread - 1, 3)  # as it is shown
     measured = f"its measured spread is {spread:.3f}, where 1 is right."
     if abs(off) <= GOOD:
         return Verdict("good", "✓", "S_corr is in true sigma:", measured)
