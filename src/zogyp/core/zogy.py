@@ -21,7 +21,7 @@ from zogyp.core.fourier import Plane, Spectrum, embed, forward, half_weights, in
 from zogyp.core.jit import compiled
 from zogyp.errors import ShapeError
 
-FLOOR = 4.0  # Delta counts as information above this many times its own noise
+FLOOR = 16.0  # Delta is information above this many times its noise: |P̂| above 4 times its own
 ROUNDING = 1e-12  # least noise of Delta / Delta(0): that of float32 transforms, squared
 
 
