@@ -1,0 +1,289 @@
+"""The command ``zogyp``: words in, one public call, words out. No science here.
+
+Whatever is slow to import is imported by the command that needs it.
+Exit status: 0 done, 1 an error told in one line, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from zogyp import __version__
+from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class, make_options
+from zogyp.errors import ZogypError
+from zogyp.options import SubtractOptions
+from zogyp.sky import Sky
+
+OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Flags = Annotated[Any, Parameter(name="*")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Flags that every command has."""
+
+    config: Annotated[Path | None, Parameter(help="TOML file of options; flags beat it")] = None
+    json: Annotated[
+        bool, Parameter(help="print the result as JSON and nothing else", negative=(), show_default=False)
+    ] = False
+    quiet: Annotated[bool, Parameter(help="print nothing but errors", negative=(), show_default=False)] = (
+        False
+    )
+    debug: Annotated[
+        bool, Parameter(help="show where an error came from", negative=(), show_default=False)
+    ] = False
+
+
+def subtract(
+    new: Path,
+    ref: Path,
+    /,
+    *,
+    output: Output = Path("Zoutput"),
+    name: str | None = None,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Subtract a reference from a new image on the same pixels, and find what changed.
+
+    Parameters
+    ----------
+    new
+        New image: FILE.fits, or FILE.fits[extension].
+    ref
+        Reference image.
+    output
+        Folder for the results.
+    name
+        First part of the results' names; default: the name of the new image.
+    """
+    import zogyp
+    from zogyp import cli_output as out
+
+    chosen = make_options(SubtractOptions, options, common.config)
+    with out.progress(common.quiet) as progress:
+        result = zogyp.subtract(new, ref, chosen, progress=progress)
+        progress("writing", 1.0)
+        files = dict(result.write(output, name))
+        report = out.write_report(result, files, quiet=common.quiet)
+    if report:
+        files["report"] = report
+    if common.json:
+        out.print_json({**result.summary, "files": files})
+    elif not common.quiet:
+        out.print_subtraction(result, files)
+
+
+def psf(
+    image: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Model the point spread function of an image and write it as a PSFEx .psf file.
+
+    Parameters
+    ----------
+    image
+        Image: FILE.fits, or FILE.fits[extension].
+    output
+        File to write; default: the image's name with .psf, in this folder.
+    """
+    from zogyp import cli_output as out
+    from zogyp.io import read
+    from zogyp.measure.exposure import measure
+    from zogyp.psf_files import write_psf
+
+    chosen = make_options(MeasureOptions, options, common.config)
+    with out.progress(common.quiet) as progress:
+        progress("reading", 0.1)
+        opened = read(image, chosen.image)
+        progress("PSF", 0.3)
+        model = measure(
+            opened, background_options=chosen.background, detect=chosen.detect, psf_options=chosen.psf
+        ).psf
+        path = write_psf(output or Path(out.stem(image) + ".psf"), model)
+    told = {
+        "image": str(image),
+        "file": path,
+        "fwhm": model.fwhm,
+        "n_stars": model.n_stars,
+        "chi2": model.chi2,
+        "order": model.order,
+        "sampling": model.sampling,
+        "size": model.size,
+    }
+    if common.json:
+        out.print_json(told)
+    elif not common.quiet:
+        out.print_psf(told)
+
+
+def info(file: Path, /, *, options: Flags = None, common: Common = Common()) -> None:
+    """Tell what a file holds and what zogyp reads of it.
+
+    Parameters
+    ----------
+    file
+        File: FILE.fits, or FILE.fits[extension].
+    """
+    from zogyp import cli_output as out
+
+    chosen = make_options(InfoOptions, options, common.config)
+    told = out.file_info(file, chosen.image)
+    if common.json:
+        out.print_json(told)
+    elif not common.quiet:
+        out.print_info(told)
+
+
+def simulate(directory: Path, /, *, seed: int = 1, options: Flags = None, common: Common = Common()) -> None:
+    """Make new.fits, ref.fits and truth.ecsv of a sky of known truth.
+
+    Parameters
+    ----------
+    directory
+        Folder to write into; made if it is not there.
+    seed
+        Number that decides everything random.
+    """
+    from zogyp import cli_output as out
+    from zogyp.simulate import simulate as simulate_sky
+    from zogyp.simulate import write_pair
+
+    sky = make_options(Sky, options, common.config)
+    with out.progress(common.quiet) as progress:
+        progress("simulating", 0.2)
+        files = write_pair(simulate_sky(sky, seed), directory)
+    if common.json:
+        out.print_json({"seed": seed, "sky": sky, "files": files})
+    elif not common.quiet:
+        ny, nx = sky.shape
+        print(f"{ny} x {nx} pixels, {sky.n_stars} stars, {sky.n_transients} transients, seed {seed}:")
+        out.print_files(files)
+
+
+def demo(
+    *,
+    output: Output = Path("zogyp-demo"),
+    seed: int = 1,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Simulate a sky, subtract it, and compare the transients found with the truth.
+
+    Parameters
+    ----------
+    output
+        Folder for images, pictures and report.
+    seed
+        Number that decides everything random.
+    """
+    from zogyp import cli_output as out
+    from zogyp.demo import run_demo
+
+    chosen = make_options(SubtractOptions, options, common.config)
+    with out.progress(common.quiet) as progress:
+        shown = run_demo(output, seed=seed, options=chosen, progress=progress)
+        report = out.write_report(shown.result, shown.files, quiet=common.quiet)
+    if report:
+        shown.files["report"] = report
+    if common.json:
+        out.print_json({**shown.summary, "files": shown.files})
+    elif not common.quiet:
+        out.print_demo(shown)
+
+
+COMMANDS: dict[Callable[..., None], type] = {
+    subtract: SubtractOptions,
+    psf: MeasureOptions,
+    info: InfoOptions,
+    demo: SubtractOptions,
+    simulate: Sky,
+}
+
+
+def build_app() -> App:
+    """The command line with all its flags."""
+    app = App(
+        name="zogyp",
+        help="Proper image subtraction for time-domain astronomy.",
+        version=__version__,
+        version_flags=["--version"],
+    )
+    for command, options_class in COMMANDS.items():
+        app.command(_with_flags(command, options_class))
+    return app
+
+
+def _with_flags(command: Callable[..., None], options_class: type) -> Callable[..., None]:
+    """The command with its ``options`` typed as the flags of its option dataclass."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        command(*args, **kwargs)
+
+    flags = flags_class(options_class)
+    run.__annotations__ = {
+        **command.__annotations__,
+        "options": Annotated[flags | None, Parameter(name="*")],
+    }
+    return run
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    tokens = list(sys.argv[1:] if tokens is None else tokens)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            if "--quiet" in tokens:
+                warnings.simplefilter("ignore")
+            build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            sys.stdout.flush()
+        return OK
+    except BrokenPipeError:
+        # the reader has gone: nothing more can be said, nor must be when Python closes stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except CycloptsError as error:
+        command = next((t for t in tokens if t in {c.__name__ for c in COMMANDS}), None)
+        unused = getattr(error, "unused_tokens", None)
+        text = f"unexpected argument {' '.join(unused)}." if unused else str(error)
+        see = f"See zogyp {command} --help." if command else "See zogyp --help."
+        return _fail(f"{text} {see}", USAGE, debug="--debug" in tokens)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED, debug="--debug" in tokens)
+    except ZogypError as error:
+        return _fail(str(error), FAILED, debug="--debug" in tokens)
+    except Exception as error:  # a bug: tell it in a line, and how to learn more
+        text = f"unexpected {type(error).__name__}: {error} (--debug shows where it came from)"
+        return _fail(text, FAILED, debug="--debug" in tokens)
+
+
+def _fail(text: str, status: int, *, debug: bool) -> int:
+    """Say in one line why, on stderr."""
+    if debug:
+        traceback.print_exc()
+    print(f"zogyp: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Warnings as one line each."""
+    print(f"zogyp: warning: {' '.join(str(message).split())}", file=sys.stderr)
