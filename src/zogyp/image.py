@@ -56,6 +56,10 @@ class Image:
         [e-/ADU], [e-], [ADU], [mag]; None when nobody told.
     name : str
         For messages; the file's name, as a rule.
+    notes : tuple of str
+        What was assumed, chosen or left out on reading.
+    exptime : float or None
+        Exposure time [s].
     """
 
     data: FloatImage
@@ -69,6 +73,7 @@ class Image:
     zero_point: float | None = None
     name: str = "image"
     notes: tuple[str, ...] = field(default=())
+    exptime: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
