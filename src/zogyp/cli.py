@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,7 +105,7 @@ def psf(
         File to write; default: the image's name with .psf, in this folder.
     """
     from zogyp import cli_output as out
-    from zogyp.io import read
+    from zogyp.io import read, stem
     from zogyp.measure.exposure import measure
     from zogyp.psf_files import write_psf
 
@@ -117,7 +117,7 @@ def psf(
         model = measure(
             opened, background_options=chosen.background, detect=chosen.detect, psf_options=chosen.psf
         ).psf
-        path = write_psf(output or Path(out.stem(image) + ".psf"), model)
+        path = write_psf(output or Path(stem(str(image)) + ".psf"), model)
     told = {
         "image": str(image),
         "file": path,
@@ -143,9 +143,10 @@ def info(file: Path, /, *, options: Flags = None, common: Common = Common()) -> 
         File: FILE.fits, or FILE.fits[extension].
     """
     from zogyp import cli_output as out
+    from zogyp.io import describe
 
     chosen = make_options(InfoOptions, options, common.config)
-    told = out.file_info(file, chosen.image)
+    told = describe(file, chosen.image)
     if common.json:
         out.print_json(told)
     elif not common.quiet:
@@ -171,7 +172,7 @@ def simulate(directory: Path, /, *, seed: int = 1, options: Flags = None, common
         progress("simulating", 0.2)
         files = write_pair(simulate_sky(sky, seed), directory)
     if common.json:
-        out.print_json({"seed": seed, "sky": sky, "files": files})
+        out.print_json({"seed": seed, "sky": asdict(sky), "files": files})
     elif not common.quiet:
         ny, nx = sky.shape
         print(f"{ny} x {nx} pixels, {sky.n_stars} stars, {sky.n_transients} transients, seed {seed}:")

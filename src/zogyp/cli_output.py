@@ -6,15 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from zogyp.errors import MissingExtraError
+from zogyp.io import json_ready
 
 if TYPE_CHECKING:
     from zogyp.demo import Demo
@@ -22,19 +22,17 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, float], None]
 
+PIPE_WIDTH = 160
 BRIGHTEST = 8  # transients shown after a subtraction
 
 
-class _Console(Console):
-    """A console that leaves a closed pipe to `zogyp.cli.main`."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        raise BrokenPipeError
-
-
-def console() -> Console:
-    """Standard output; a pipe gets plain text of 100 columns."""
-    return _Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+def show(content: Any) -> None:
+    """Print a table on stdout: coloured on a terminal, plain text without a margin in a pipe."""
+    terminal = sys.stdout.isatty()
+    screen = Console(width=None if terminal else PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+    with screen.capture() as text:
+        screen.print(content)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))
 
 
 @contextmanager
@@ -72,32 +70,9 @@ def write_report(result: Subtraction, files: Mapping[str, Path], *, quiet: bool)
     return path
 
 
-def stem(path: str | Path) -> str:
-    """Name of an image file without folder, extension in brackets, and suffixes."""
-    name = Path(str(path).split("[")[0]).name
-    for suffix in (".gz", ".fz", ".Z", ".bz2"):
-        name = name.removesuffix(suffix)
-    return Path(name).stem or "image"
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: numpy, paths and dataclasses unwrapped, NaN and infinity null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, (np.generic, np.ndarray)):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(plain(value), indent=2, allow_nan=False))
+    print(json.dumps(json_ready(value), indent=2, allow_nan=False))
 
 
 def print_files(files: Mapping[str, Path]) -> None:
@@ -108,10 +83,9 @@ def print_files(files: Mapping[str, Path]) -> None:
 
 def print_subtraction(result: Subtraction, files: Mapping[str, Path]) -> None:
     """A short account of a subtraction."""
-    screen = console()
-    screen.print(_subtraction_facts(result.summary))
+    show(_subtraction_facts(result.summary))
     if len(result.transients):
-        screen.print(_transients(result))
+        show(_transients(result))
     for text in result.summary.get("notes", ()):
         note(text)
     print_files(files)
@@ -160,8 +134,44 @@ def print_psf(told: Mapping[str, Any]) -> None:
     facts.add_row("FWHM", f"{_n(told['fwhm'])} px")
     facts.add_row("stars", f"{told['n_stars']}, reduced chi² {_n(told['chi2'])}")
     facts.add_row("model", f"order {told['order']}, step {_n(told['sampling'])} px, {told['size']} px wide")
-    console().print(facts)
+    show(facts)
     print_files({"PSF": told["file"]})
+
+
+def print_info(told: Mapping[str, Any]) -> None:
+    """What a file holds, and what was read of it."""
+    print(f"{told['path']}, {told['bytes']} bytes")
+    table = Table(box=None, padding=(0, 1))
+    for name in ("", "no.", "name", "kind", "size", "bitpix", "compression"):
+        table.add_column(name)
+    for unit in told["extensions"]:
+        size = " x ".join(map(str, reversed(unit["axes"])))
+        texts = (str(unit["index"]), unit["name"], unit["kind"], size, str(unit["bitpix"]))
+        table.add_row("->" if unit["used"] else "", *texts, unit["compression"] or "")
+    show(table)
+    image = told["image"]
+    if image is None:
+        print(f"not an image that zogyp can use: {told['error']}")
+        return
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("image", "{} x {} px (rows x columns)".format(*image["shape"]))
+    for key, unit in (("gain", "e-/ADU"), ("read_noise", "e-"), ("saturation", "ADU"), ("zero_point", "mag")):
+        known = image[key] is not None
+        facts.add_row(key.replace("_", " "), f"{image[key]:g} {unit}" if known else "unknown")
+    facts.add_row("values", f"{_n(image['minimum'])} ... {_n(image['median'])} ... {_n(image['maximum'])}")
+    facts.add_row("noise", "given per pixel" if image["has_variance"] else "to be measured")
+    facts.add_row("bad pixels", str(image["n_unusable"]))
+    facts.add_row("coordinates", _coordinates(image))
+    show(facts)
+    for text in image["notes"]:
+        print(f"note: {text}")
+
+
+def _coordinates(image: Mapping[str, Any]) -> str:
+    if image["projection"] is None:
+        return "none"
+    ra, dec = (np.nan if v is None else v for v in image["center"] or (None, None))
+    return f"{image['projection']}, centre {ra:.5f} {dec:+.5f} deg, {_n(image['scale'])} arcsec/px"
 
 
 def print_demo(demo: Demo) -> None:
@@ -181,10 +191,9 @@ def print_demo(demo: Demo) -> None:
             f"{row['snr']:+.1f}" if found else "-",
             "found" if found else "not found",
         )
-    screen = console()
-    screen.print(table)
+    show(table)
     said = demo.summary
-    screen.print(
+    show(
         f"\n{said['n_found']} of {said['n_true']} transients found, {said['n_false']} false. "
         f"Where their true S/N is at least {said['threshold']:g}: "
         f"{said['n_found_detectable']} of {said['n_detectable']}.\n"

@@ -47,7 +47,7 @@ def run_demo(
     directory: str | Path,
     *,
     seed: int = 1,
-    options: SubtractOptions = SubtractOptions(),
+    options: SubtractOptions | None = None,
     progress: Callable[[str, float], None] = lambda stage, fraction: None,
 ) -> Demo:
     """Simulate a pair, write it, subtract the files, and match what was found with the truth.
@@ -57,6 +57,7 @@ def run_demo(
     ZogypError
         What a subtraction may raise.
     """
+    options = options or SubtractOptions()
     folder = Path(directory)
     progress("simulating", 0.02)
     pair = simulate(Sky(), seed)

@@ -65,11 +65,12 @@ class SimulatedPair:
         return psf_stamp(self.sky.ref, self.sky.shape, (x, y), size)
 
 
-def simulate(sky: Sky = Sky(), seed: int = 1) -> SimulatedPair:
+def simulate(sky: Sky | None = None, seed: int = 1) -> SimulatedPair:
     """Make a new image and a reference of one sky, with noise, from a seed.
 
     The same sky and seed give the same pixels, whatever the number of threads.
     """
+    sky = sky or Sky()
     catalogue, new_noise, ref_noise, shifts = np.random.SeedSequence(seed).spawn(4)
     truth = _catalogue(sky, np.random.default_rng(catalogue))
     wcs = _tangential_wcs(sky)
