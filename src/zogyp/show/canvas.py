@@ -6,10 +6,8 @@ belongs to its caller, so pictures can be drawn from any thread and without a di
 
 from __future__ import annotations
 
-import contextlib
 import io
 import unicodedata
-import uuid
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.errors import MissingExtraError, OutputError
+from zogyp.io import writing
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -136,15 +135,10 @@ def write_whole(path: str | Path, content: bytes) -> Path:
         The folder cannot be made or written to.
     """
     target = Path(path)
-    # a short name of its own: beside the target, so that it can be renamed, and never too long
-    part = target.parent / f".{uuid.uuid4().hex}.part"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(target)
     except OSError as error:
         raise OutputError(target, error.strerror or str(error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    with writing(target) as file:
+        file.write(content)
     return target

@@ -45,9 +45,9 @@ def pool_mean(data: Plane, factor: int) -> Plane:
         return np.where(np.isfinite(data), data, np.float32(np.nan)).astype(np.float32)
     good = np.isfinite(data)
     count = _blocks(np.add, good.astype(np.float32), factor)
-    area = _blocks(np.add, np.ones(data.shape, dtype=np.float32), factor)
+    sides = [np.minimum(factor, n - np.arange(0, n, factor)) for n in data.shape]
     total = _blocks(np.add, np.where(good, data, 0).astype(np.float32), factor)
-    enough = 2 * count > area
+    enough = 2 * count > np.multiply.outer(sides[0], sides[1])
     return np.where(enough, total / np.maximum(count, 1), np.float32(np.nan)).astype(np.float32)
 
 

@@ -30,7 +30,7 @@ def save_overview(subtraction: Subtraction, path: str | Path) -> Path:
     """Write new, reference, D and S_corr side by side, transients marked, as one PNG.
 
     Large images are reduced before drawing (skies averaged, D and S_corr sampled with every peak
-    kept), so that 24 million pixels take about a second and the file stays below 1.5 MB.
+    kept), so that 24 million pixels take a few seconds and the file stays below 1.5 MB.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _draw_sky(axes: Axes, data: NDArray[np.float32], title: str, unit: str) -> N
 
     sky, noise, top = pixels.sky_limits(data)
     factor = pixels.pool_factor(data.shape, PANEL)
-    plane = pixels.pool_mean(data - np.float32(sky), factor)
+    plane = pixels.pool_mean(data, factor) - np.float32(sky)
     norm = AsinhNorm(linear_width=5 * noise, vmin=-noise, vmax=top)
     picture = _image(axes, plane, factor, cmap=canvas.sky_colours(), norm=norm)
     _frame(axes, title)
