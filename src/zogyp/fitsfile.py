@@ -188,7 +188,7 @@ class FitsFile:
 
     def _fill(self, raw: NDArray[Any]) -> None:
         """Read the next bytes of the file into ``raw``."""
-        view = memoryview(raw.view(np.uint8))
+        view = raw.view(np.uint8).data
         done = 0
         while done < len(view):
             n = self.source.readinto(view[done:])  # type: ignore[attr-defined]

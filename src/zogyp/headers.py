@@ -61,7 +61,6 @@ STRUCTURE = re.compile(
     r"|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM|DATAMIN|DATAMAX|EXTNAME|EXTVER|EXTLEVEL|INHERIT"
     r"|NEXTEND|END|ZIMAGE|ZCMPTYPE|ZBITPIX|ZNAXIS\d*|ZTILE\d+|ZNAME\d+|ZVAL\d+|ZQUANTIZ|ZDITHER0|ZBLANK|ZSCALE"
     r"|ZZERO|ZTENSION|ZPCOUNT|ZGCOUNT|ZSIMPLE|ZEXTEND|ZBLOCKED|ZMASKCMP|FZALGOR|FZTILE|FZQVALUE|FZQMETHD|FZDTHRSD"
-    r"|BUNIT"
 )
 
 _ONE_AT_A_TIME = threading.RLock()  # the filters of warnings belong to the process, not to a thread
@@ -353,8 +352,9 @@ def put(header: fits.Header, key: str, value: Any, comment: str = "") -> None:
         value = "".join(c if c.isprintable() else " " for c in value)[:1000]
     with quiet():
         try:
+            header.remove(key.removeprefix("HIERARCH "), ignore_missing=True, remove_all=True)
             header.set(key, value, comment)
-            str(header.cards[key])
+            str(header.cards[key.removeprefix("HIERARCH ")])
         except BROKEN:
             header.remove(key, ignore_missing=True)
             header.set(key, str(value)[:40])

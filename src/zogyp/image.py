@@ -78,12 +78,14 @@ class Image:
     @property
     def shape(self) -> tuple[int, int]:
         """(ny, nx)."""
-        return self.data.shape  # type: ignore[return-value]
+        ny, nx = self.data.shape
+        return ny, nx
 
     @property
     def good(self) -> NDArray[np.bool_]:
         """True where a pixel is usable."""
-        return (self.mask & np.uint16(UNUSABLE)) == 0
+        good: NDArray[np.bool_] = (self.mask & np.uint16(UNUSABLE)) == 0
+        return good
 
     def cutout(self, box: tuple[slice, slice]) -> Image:
         """The part inside ``box = (rows, columns)``; cuts every plane and the wcs."""

@@ -154,8 +154,8 @@ def _flagged(image: Image, bad: NDArray[np.bool_] | None, *, trusted: bool) -> I
     return image
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a FITS file holds, and what `read` makes of it, ready for JSON.
+def describe(path: str | os.PathLike[str], options: InputOptions | None = None) -> dict[str, Any]:
+    """What a FITS file holds, and what `read` makes of it with ``options``, ready for JSON.
 
     Returns
     -------
@@ -180,7 +180,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     n_bytes = file_path.stat().st_size
     about: dict[str, Any] = {"path": str(file_path), "bytes": n_bytes, "extensions": extensions}
     try:
-        about |= {"image": _figures(read(path)), "error": None}
+        about |= {"image": _figures(read(path, options)), "error": None}
     except InputError as error:
         about |= {"image": None, "error": str(error)}
     result: dict[str, Any] = json_ready(about)
@@ -268,6 +268,8 @@ def staging(directory: str | os.PathLike[str]) -> Iterator[Path]:
         for file, target in targets.items():
             file.replace(target)
         done = True
+    except OutputError as error:
+        raise OutputError(directory / Path(error.path).name, error.reason) from error
     except OSError as error:
         raise OutputError(directory, error.strerror or str(error)) from error
     finally:
@@ -343,7 +345,7 @@ def _put(file: BinaryIO, data: NDArray[Any], cards: fits.Header, tables: list[An
         if code == "u2":
             part = (part ^ np.uint16(0x8000)).view(np.int16)
         with np.errstate(over="ignore"):
-            file.write(part.astype(stored).view(np.uint8))
+            file.write(part.astype(stored).view(np.uint8).data)
     file.write(bytes(-flat.size * abs(bitpix) // 8 % BLOCK))
     for table in tables:
         with quiet():

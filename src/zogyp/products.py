@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
+import io as text_io
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
-from zogyp.image import FloatImage, Image, MaskImage
+from zogyp import io
+from zogyp.errors import OptionError
+from zogyp.headers import put, quiet
+from zogyp.image import Flag, FloatImage, Image, MaskImage
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+Plane = tuple[str, NDArray[Any], str, str]  # product, pixels, unit, description
+WRITERS = 4  # planes written at a time; byte swapping and the disk overlap
+
+# Figures of the summary that become cards: card, where in the summary, comment.
+CARDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("CREATOR", ("version",), "version of zogyp"),
+    ("NEWFILE", ("inputs", "new", "path"), "new image"),
+    ("REFFILE", ("inputs", "ref", "path"), "reference image"),
+    ("F_N", ("F_n",), "flux scale of the new image"),
+    ("F_R", ("F_r",), "flux scale of the reference"),
+    ("F_R_ERR", ("F_r_err",), "error of F_R"),
+    ("FLUXORD", ("flux_order",), "order of the flux scale's polynomial"),
+    ("SIGMA_N", ("sigma_n",), "background noise of the new image"),
+    ("SIGMA_R", ("sigma_r",), "background noise of the reference"),
+    ("REGN", ("registration", "n_matched"), "stars matched"),
+    ("REGRMSX", ("registration", "rms_x"), "[pix] rms of the registration in x"),
+    ("REGRMSY", ("registration", "rms_y"), "[pix] rms of the registration in y"),
+    ("REGDX", ("registration", "dx"), "[pix] mean shift in x"),
+    ("REGDY", ("registration", "dy"), "[pix] mean shift in y"),
+    ("FWHM_N", ("inputs", "new", "fwhm"), "[pix] seeing of the new image"),
+    ("FWHM_R", ("inputs", "ref", "fwhm"), "[pix] seeing of the reference"),
+    ("SKY_N", ("inputs", "new", "background"), "background of the new image"),
+    ("SKY_R", ("inputs", "ref", "background"), "background of the reference"),
+    ("GAIN_N", ("inputs", "new", "gain"), "[e-/ADU] gain of the new image"),
+    ("GAIN_R", ("inputs", "ref", "gain"), "[e-/ADU] gain of the reference"),
+    ("SCORRMAD", ("scorr_mad",), "robust spread of S_corr, 1 is right"),
+    ("SCORRSTD", ("scorr_std",), "clipped spread of S_corr, 1 is right"),
+    ("NBRCORR", ("neighbour_corr",), "correlation of neighbours in D, 0 is right"),
+    ("LIMFLUX", ("limiting_flux",), "median flux of 5 sigma"),
+    ("LIMMAG", ("limiting_mag",), "[mag] median magnitude of 5 sigma"),
+    ("NTRANS", ("n_transients",), "transients found"),
+    ("MASKFRAC", ("masked_fraction",), "fraction of pixels not judged"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,3 +91,130 @@ class Subtraction:
     new: Image
     ref: Image
     summary: dict[str, Any] = field(default_factory=dict)
+
+    def write(
+        self,
+        directory: str | os.PathLike[str] = "Zoutput",
+        name: str | None = None,
+        *,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> dict[str, Path]:
+        """Write all products; either all of them get their names, or none.
+
+        Parameters
+        ----------
+        directory : str or path
+            Made when it does not exist.
+        name : str
+            What the files' names begin with; default: the new image's name without its endings.
+        progress : callable
+            Called with ("write", fraction of the files written).
+
+        Returns
+        -------
+        dict
+            Paths by product: ``D, S, Scorr, Fpsf, Fpsferr, mask, psf`` (``NAME_D.fits`` ...),
+            ``transients`` (``.ecsv``) and ``summary`` (``.json``).
+
+        Raises
+        ------
+        OptionError
+            The name is empty or holds a path separator.
+        OutputError
+            The folder cannot be written to or is full.
+        """
+        name = file_name(io.stem(self.new.name) if name is None else name)
+        header = self._provenance()
+        planes = list(self._planes())
+        with io.staging(directory) as stage:
+            files = {product: f"{name}_{product}.fits" for product, *_ in planes}
+            with ThreadPoolExecutor(WRITERS) as pool:
+                jobs = [pool.submit(self._write_plane, stage / files[p[0]], p, header) for p in planes]
+                for i, job in enumerate(jobs, start=1):
+                    job.result()
+                    if progress is not None:
+                        progress("write", i / (len(jobs) + 1))
+            files |= {"transients": f"{name}_transients.ecsv", "summary": f"{name}_summary.json"}
+            io.write_text(stage / files["transients"], self._table_text())
+            io.write_json(stage / files["summary"], self.summary | {"files": files})
+        if progress is not None:
+            progress("write", 1.0)
+        return {product: Path(directory) / file for product, file in files.items()}
+
+    def _planes(self) -> Iterator[Plane]:
+        """Product, pixels, unit and description of each image."""
+        unit = str(self.new.header.get("BUNIT", "adu")) if self.new.header is not None else "adu"
+        yield "D", self.D, "", "proper difference: white noise of unit variance"
+        yield "S", self.S, "", "score: D filtered with its PSF, not normalised"
+        yield "Scorr", self.Scorr, "sigma", "significance of a transient, all noise counted"
+        yield "Fpsf", self.alpha, unit, "PSF flux of a transient at each pixel"
+        yield "Fpsferr", self.alpha_err, unit, "error of the PSF flux"
+        yield "mask", self.mask.astype(np.uint16, copy=False), "", "why a pixel is not to be trusted (bits)"
+        yield "psf", self.psf, "", "PSF of D at the image's centre, unit sum"
+
+    def _write_plane(self, path: Path, plane: Plane, header: fits.Header) -> None:
+        """Write one image with its own cards."""
+        product, data, unit, what = plane
+        with quiet():  # one thread at a time: astropy parses the cards of a header when they are first read
+            own = header.copy()
+            own.remove("BUNIT", ignore_missing=True, remove_all=True)
+        put(own, "PRODUCT", product, what)
+        if unit:
+            put(own, "BUNIT", unit, "unit of the pixels")
+        if product == "mask":
+            _name_bits(own)
+        io.write_image(path, data, own, None if product == "psf" else self.new.wcs)
+
+    def _provenance(self) -> fits.Header:
+        """The new image's cards, and how the products came to be."""
+        header = fits.Header() if self.new.header is None else self.new.header.copy()
+        for card, where, comment in CARDS:
+            value: Any = self.summary
+            for key in where:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None:
+                put(header, card, value, comment)
+        put(header, "DATE", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was made, UTC")
+        for key, value in _flat(self.summary.get("options", {})):
+            put(header, f"HIERARCH ZOGYP {key}", value)
+        for note in self.summary.get("notes", []):
+            text = str(note).encode("ascii", "backslashreplace").decode()
+            header.add_history("zogyp: " + "".join(c if c.isprintable() else " " for c in text))
+        return header
+
+    def _table_text(self) -> str:
+        """The transients as ECSV."""
+        buffer = text_io.StringIO()
+        with quiet():
+            self.transients.write(buffer, format="ascii.ecsv")
+        return buffer.getvalue()
+
+
+def file_name(name: str) -> str:
+    """The name, if files can begin with it.
+
+    Raises
+    ------
+    OptionError
+    """
+    if not name.strip() or any(c in name for c in "/\\\0"):
+        raise OptionError("name", name, "what files' names begin with, without '/' and '\\'")
+    return name
+
+
+def _flat(options: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested options as ``GROUP KEY`` and value."""
+    for key, value in options.items():
+        name = f"{prefix}{key}".upper()
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name} ")
+        else:
+            yield name, value
+
+
+def _name_bits(header: fits.Header) -> None:
+    """Say in the header what the bits of a subtraction's mask mean."""
+    for image, shift in (("NEW", 0), ("REF", 8)):
+        for flag in Flag:
+            bit = int(flag).bit_length() - 1 + shift
+            put(header, f"BIT{bit:02d}", f"{image}_{flag.name}", f"meaning of the bit of value {1 << bit}")
