@@ -6,10 +6,9 @@ counted from 0; its polynomial runs fastest in x, like `zogyp.core.psfmodel.poly
 
 from __future__ import annotations
 
-import os
-import uuid
 import warnings
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from zogyp import io
 from zogyp.core.psfmodel import PSF, n_terms
-from zogyp.errors import FileError, InputError, NoImageError, OutputError
+from zogyp.errors import FileError, InputError, NoImageError
 
 F8 = NDArray[np.float64]
 
@@ -235,7 +235,10 @@ def write_psf(path: str | Path, psf: PSF) -> Path:
     hdus = fits.HDUList([fits.PrimaryHDU(), table])
     if psf.variance is not None:
         hdus.append(fits.ImageHDU(np.asarray(psf.variance, dtype=np.float32), name=VARIANCE))
-    _write_whole(path, hdus)
+    buffer = BytesIO()
+    hdus.writeto(buffer)
+    with io.writing(path) as file:
+        file.write(buffer.getbuffer())
     return path
 
 
@@ -269,19 +272,3 @@ def _cards(psf: PSF) -> list[tuple[str, Any, str]]:
         ("PSFAXIS3", n, "Number of planes, terms of the polynomial"),
     ]
     return cards
-
-
-def _write_whole(path: Path, hdus: fits.HDUList) -> None:
-    """Write to a temporary file beside the target, which takes its name only when complete."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        try:
-            with part.open("wb") as file:
-                hdus.writeto(file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
