@@ -16,7 +16,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from zogyp import __version__
 from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class, make_options
@@ -226,6 +226,7 @@ def build_app() -> App:
         help="Proper image subtraction for time-domain astronomy.",
         version=__version__,
         version_flags=["--version"],
+        suppress_keyboard_interrupt=False,
     )
     for command, options_class in COMMANDS.items():
         app.command(_with_flags(command, options_class))
@@ -264,8 +265,9 @@ def main(tokens: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except CycloptsError as error:
         command = next((t for t in tokens if t in {c.__name__ for c in COMMANDS}), None)
-        unused = getattr(error, "unused_tokens", None)
-        text = f"unexpected argument {' '.join(unused)}." if unused else str(error)
+        text = str(error)
+        if type(error) is UnusedCliTokensError:
+            text = f"unexpected argument {' '.join(error.unused_tokens or ())}."
         see = f"See zogyp {command} --help." if command else "See zogyp --help."
         return _fail(f"{text} {see}", USAGE, debug="--debug" in tokens)
     except KeyboardInterrupt:
