@@ -46,6 +46,9 @@ class InputOptions(_Checked):
     noise: str | None = opt(None, "FITS image of the standard deviation of each pixel")
     weight: str | None = opt(None, "FITS image of the inverse variance of each pixel (0 = bad)")
     mask: str | None = opt(None, "FITS image of bad pixels (0 = good)")
+    psf_cut: float | None = opt(
+        None, "set this PSF to zero below this fraction of its peak; default: --psf-cut", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)

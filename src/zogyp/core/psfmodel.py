@@ -89,6 +89,12 @@ class PSF:
             [spline_filter(np.asarray(b, dtype=np.float64), order=SPLINE, mode="mirror") for b in self.basis]
         )
 
+    @cached_property
+    def total(self) -> float:
+        """Sum of the basis' constant term over image pixels."""
+        w = self._weights(self.size, 0.0)
+        return float((w @ self.coefficients[0] @ w.T).sum())
+
     def terms(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """The polynomial's terms at image positions, (n_terms, n)."""
         u = (np.asarray(x, dtype=np.float64) - self.origin[0]) / self.scale[0]

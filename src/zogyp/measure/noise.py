@@ -14,11 +14,64 @@ from zogyp.image import FloatImage
 _SECOND = np.array([1.0, -2.0, 1.0])
 _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 MAD_TO_SIGMA = 1.482602218505602
+CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
 
 
 def robust_sigma(a: NDArray[np.floating]) -> float:
     """Standard deviation of a normal distribution with the median absolute deviation of ``a``."""
     return float(MAD_TO_SIGMA * np.median(np.abs(a - np.median(a)))) if a.size else float("nan")
+
+
+def excess_variance(
+    square: NDArray[np.floating], known: NDArray[np.floating], scale: NDArray[np.floating] | float = 1.0
+) -> float:
+    """The variance x beyond a known one that normal deviates have, robustly.
+
+    Parameters
+    ----------
+    square : ndarray, (n,)
+        Squared deviations.
+    known : ndarray, (n,)
+        Their known variances.
+    scale : ndarray, (n,) or float
+        x comes in with this factor.
+
+    Returns
+    -------
+    float
+        x for which the weighted median of ``square / (known + x scale)`` is that of chi² with one
+        degree of freedom; 0 where the known variance explains the deviations.
+    """
+    factor = np.broadcast_to(np.asarray(scale, dtype=np.float64), square.shape)
+    e2, v = square.astype(np.float64), known.astype(np.float64)
+    if e2.size < 10 or not (factor > 0).any():
+        return 0.0
+    x = float(np.median(e2 / factor)) / CHI2_MEDIAN
+    top = float((e2 / factor).max()) / CHI2_MEDIAN
+    for _ in range(4):  # votes weigh by what is not known but asked for
+        weight = factor / (v + factor * x)
+        x = _median_excess(e2, v, factor, weight / weight.sum(), top)
+    return x
+
+
+def _median_excess(
+    e2: NDArray[np.float64],
+    v: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    top: float,
+) -> float:
+    """`excess_variance` for fixed weights of unit sum."""
+    # the median of n chi² deviates is uncertain by 1.06 / sqrt(n): less than two of that is no excess
+    limit = CHI2_MEDIAN + 2.1 * float(np.sqrt((weight**2).sum()))
+    if float(weight[e2 > limit * v].sum()) < 0.5:
+        return 0.0
+    low, high = 0.0, top
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        above = float(weight[e2 > CHI2_MEDIAN * (v + factor * middle)].sum()) > 0.5
+        low, high = (middle, high) if above else (low, middle)
+    return high
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from scipy.ndimage import spline_filter
 from zogyp.core.psfmodel import PSF, SPLINE, polynomial
 from zogyp.core.stamps import stack_draw, stack_transpose
 from zogyp.measure.moffat import Moffat, fit_moffat
+from zogyp.measure.noise import excess_variance
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
 ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
 OUTLIER = 5.0  # sigma
+SCATTER_STARS = 64  # brightest stars that tell how far the model is from single stars
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,19 @@ class Grid:
     @property
     def rings(self) -> NDArray[np.int64]:
         """Ring number of each grid point; rings widen outwards."""
-        p = (np.arange(self.k) - self.k // 2) * self.sampling
-        r = np.hypot(p[:, None], p[None, :])
-        result: NDArray[np.int64] = np.floor(3 * np.log1p(r / 1.5)).astype(np.int64)
-        return result
+        return _rings((np.arange(self.k) - self.k // 2) * self.sampling)
+
+    @property
+    def stamp_rings(self) -> NDArray[np.int64]:
+        """Ring number of each pixel of a star's stamp; the corners count as the outermost ring."""
+        return np.minimum(_rings(np.arange(-self.radius, self.radius + 1.0)), int(self.rings.max()))
+
+
+def _rings(offsets: F8) -> NDArray[np.int64]:
+    """Number of the ring that each point of a square lies in; ``offsets`` [px] along each side."""
+    r = np.hypot(offsets[:, None], offsets[None, :])
+    result: NDArray[np.int64] = np.floor(3 * np.log1p(r / 1.5)).astype(np.int64)
+    return result
 
 
 @dataclass(frozen=True)
@@ -180,16 +191,10 @@ class _Solver:
         s = self.stars
         return stack_transpose(stamps, s.x, s.y, terms, self.grid.k, self.grid.sampling)
 
-    def _stamp_rings(self) -> NDArray[np.int64]:
-        r = self.grid.radius
-        p = np.arange(-r, r + 1)
-        result: NDArray[np.int64] = np.floor(3 * np.log1p(np.hypot(p[:, None], p[None, :]) / 1.5)).astype(np.int64)
-        return result
-
     def _weights(self) -> F4:
         """Inverse variances, with the scatter of the PSF among stars counted as noise; 0 for outliers."""
         f2 = (self.stars.flux**2)[:, None, None].astype(np.float32)
-        rings = np.minimum(self._stamp_rings(), self.excess.size - 1)
+        rings = self.grid.stamp_rings
         v = self.stars.variance + f2 * self.excess[rings].astype(np.float32)
         return np.where(self.good, 1 / v, 0).astype(np.float32)
 
@@ -224,11 +229,9 @@ class _Solver:
         f = self.stars.flux[:, None, None].astype(np.float32)
         e = self.stars.data - f * self._draw(self.planes)
         usable = np.isfinite(self.stars.variance)
-        rings = np.minimum(self._stamp_rings(), self.excess.size - 1)
-        f2 = f * f
-        v = self.stars.variance + f2 * self.excess[rings].astype(np.float32)
+        self.excess = self._scatter(e)
+        v = self.stars.variance + f * f * self.excess[self.grid.stamp_rings].astype(np.float32)
         self.good = usable & (e * e < OUTLIER**2 * v)
-        self._see_scatter(e, f2, rings)
         chi = (e * e / v)[self.good]
         self.chi2 = float(chi.mean()) if chi.size else float("nan")
         shrink = self.information / (self.information + 1 / self.tau2)  # share that the data decide
@@ -241,18 +244,18 @@ class _Solver:
                     least = (1e-6 * self.mean[0].max()) ** 2
                     self.tau2[j][here] = max(power / known, least)
 
-    def _see_scatter(self, e: F4, f2: F4, rings: NDArray[np.int64]) -> None:
-        """Relative variance beyond the noise, per ring, by weighted moments over all stars."""
-        v = self.stars.variance
-        with np.errstate(invalid="ignore"):
-            weight = np.where(self.good, (f2 / v) ** 2, 0)
-            value = np.where(self.good, (e * e - v) / f2, 0)
-        top = np.bincount(
-            np.broadcast_to(rings, e.shape).ravel(), (weight * value).ravel(), minlength=self.excess.size
-        )
-        bottom = np.bincount(
-            np.broadcast_to(rings, e.shape).ravel(), weight.ravel(), minlength=self.excess.size
-        )
-        error = np.sqrt(2.0) / np.sqrt(np.maximum(bottom, 1e-300))
-        seen = top / np.maximum(bottom, 1e-300)
-        self.excess = np.where(seen > 2 * error, seen, 0.0)[: self.excess.size]
+    def _scatter(self, e: F4) -> F8:
+        """Relative variance of the brightest stars about the model beyond their noise, in each ring.
+
+        Neighbours and cosmic rays do not move it.
+        """
+        bright = np.argsort(-self.stars.flux, kind="stable")[:SCATTER_STARS]
+        v, e2 = self.stars.variance[bright], e[bright] ** 2
+        f2 = np.broadcast_to((self.stars.flux[bright] ** 2)[:, None, None], e2.shape)
+        rings = np.broadcast_to(self.grid.stamp_rings, e2.shape)
+        usable = np.isfinite(v)
+        out = np.zeros_like(self.excess)
+        for ring in range(out.size):
+            here = usable & (rings == ring)
+            out[ring] = excess_variance(e2[here], v[here], f2[here])
+        return out

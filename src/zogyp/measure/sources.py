@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sep
@@ -14,6 +14,7 @@ from zogyp.options import DetectOptions
 
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+RADIUS_TO_FWHM = 1.6  # FWHM over half-light radius of seeing-limited stars within two FWHM
 PIXEL_STACK = 10_000_000  # pixels above threshold that sep may hold; crowded fields need more than its default
 
 
@@ -115,18 +116,40 @@ def seeing(sources: Sources) -> float:
     use = ~sources.saturated & (sources.radius > 0.5) & (sources.flux > 15 * sources.flux_err)
     if use.sum() < 5:
         use = ~sources.saturated & (sources.radius > 0.5)
-    sizes = np.sort(sources.radius[use][:500])
-    return 2.0 * half_sample_mode(sizes) if sizes.size else float("nan")
+    sizes = sources.radius[use][:2000]
+    return RADIUS_TO_FWHM * stellar_size(sizes) if sizes.size else float("nan")
 
 
-def half_sample_mode(a: F8) -> float:
-    """Mode of sorted values: the densest half, again and again."""
-    while a.size > 3:
-        n = (a.size + 1) // 2
-        width = a[n - 1 :] - a[: a.size - n + 1]
-        i = int(np.argmin(width))
-        a = a[i : i + n]
-    return float(np.median(a))
+def with_fixed_apertures(data: FloatImage, bad: Bool, sources: Sources) -> tuple[Sources, float]:
+    """Half-light radii within one aperture for all, so that bright and faint stars agree; and the seeing.
+
+    Returns the sources with new radii and the FWHM [px] of the stellar locus (NaN without sources).
+    """
+    fwhm = seeing(sources)
+    for _ in range(2):
+        if not np.isfinite(fwhm):
+            break
+        aperture = np.full(len(sources), 2.0 * fwhm)
+        total, _, _ = sep.sum_circle(data, sources.x, sources.y, aperture, mask=bad, subpix=5)
+        radius, _ = sep.flux_radius(
+            data, sources.x, sources.y, aperture, 0.5, normflux=total, mask=bad, subpix=5
+        )
+        radius = np.where(np.isfinite(radius) & (total > 0), radius, 0.0)
+        sources = replace(sources, radius=np.asarray(radius, dtype=np.float64))
+        fwhm = seeing(sources)
+    return sources, fwhm
+
+
+def stellar_size(sizes: F8) -> float:
+    """The smallest size that many sources share: stars do, galaxies are larger and differ among themselves."""
+    at = np.linspace(np.log(0.5), np.log(max(float(sizes.max()), 1.0)), 400)
+    density = np.zeros(at.size)
+    for size in sizes:  # a kernel of 6 per cent
+        density += np.exp(-0.5 * ((at - np.log(size)) / 0.06) ** 2)
+    inner = density[1:-1]
+    enough = max(0.1 * float(density.max()), min(4.0, 0.5 * float(density.max())))  # about as many sources
+    peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner >= density[2:]) & (inner > enough))
+    return float(np.exp(at[peaks[0]])) if peaks.size else float(np.median(sizes))
 
 
 def choose_stars(sources: Sources, shape: tuple[int, int], *, fwhm: float, reach: float, most: int) -> NDArray[np.intp]:
@@ -141,10 +164,12 @@ def choose_stars(sources: Sources, shape: tuple[int, int], *, fwhm: float, reach
     most : int
         Most stars wanted; spread over the image.
     """
+    if not np.isfinite(fwhm):
+        return np.zeros(0, dtype=np.intp)
     ny, nx = shape
     inner = min(reach, 0.1 * min(ny, nx))
     snr = sources.flux / sources.flux_err
-    use = ~sources.saturated & (sources.radius > 0.25 * fwhm)
+    use = ~sources.saturated & (sources.radius > 0.6 * fwhm / RADIUS_TO_FWHM)
     use &= (sources.x > inner) & (sources.x < nx - 1 - inner)
     use &= (sources.y > inner) & (sources.y < ny - 1 - inner)
     for least in (30, 15, 8, 5):
@@ -159,10 +184,11 @@ def choose_stars(sources: Sources, shape: tuple[int, int], *, fwhm: float, reach
 def _on_locus(radius: F8, fwhm: float) -> Bool:
     """Sizes near the most common one, which stars share and galaxies and cosmic rays do not."""
     if radius.size < 5:
-        return np.abs(radius - fwhm / 2) < 0.25 * fwhm
-    mode = half_sample_mode(np.sort(radius))
-    width = 1.4826 * np.median(np.abs(radius - mode))
-    width = min(max(3 * width, 0.08 * mode), 0.3 * mode)
+        return np.abs(radius - fwhm / RADIUS_TO_FWHM) < 0.15 * fwhm
+    mode = stellar_size(radius)
+    smaller = radius[(radius < mode) & (radius > 0.7 * mode)]  # no galaxies on this side
+    width = float(np.sqrt(np.mean((smaller - mode) ** 2))) if smaller.size > 3 else 0.05 * mode
+    width = min(max(2.5 * width, 0.08 * mode), 0.25 * mode)
     result: Bool = np.abs(radius - mode) < width
     return result
 

@@ -1,0 +1,262 @@
+"""From two measured exposures to the planes of their difference: tiles, PSFs, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, spline_filter
+
+from zogyp.core import tiles, zogy
+from zogyp.core.psfmodel import PSF, SPLINE
+from zogyp.core.stamps import add_stars
+from zogyp.fluxscale import Match
+from zogyp.image import FloatImage
+from zogyp.measure.background import background
+from zogyp.measure.exposure import Exposure
+from zogyp.measure.moffat import fit_moffat
+from zogyp.options import BackgroundOptions, SubtractOptions
+from zogyp.repair import Repaired, repair
+
+F8 = NDArray[np.float64]
+RAMP = 48  # px over which tiles of one PSF are blended
+LEAST_SHIFT = 0.003  # px below which moving the reference is not worth it
+INTERPOLATION_ERROR = 0.004  # of the PSF's norm that linear interpolation between nodes may leave
+LARGEST_MARGIN = 96  # px
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The difference on the whole grid; planes float32 (ny, nx)."""
+
+    D: FloatImage
+    S: FloatImage
+    V: FloatImage
+    F_S: FloatImage
+    P_D: NDArray[np.float32]
+    F_D: float
+    fwhm: float
+    reach: int
+    n_tiles: int
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of the two images, ready to be cut into tiles."""
+
+    pixels: Repaired
+    exposure: Exposure
+    cut: float
+    psf_noise: float
+
+    def psf_at(self, x: float, y: float, size: int) -> F8:
+        """PSF at a position, with what lies below the cut set to zero."""
+        stamp = self.exposure.psf.at(x, y, size=size)
+        return np.where(stamp < self.cut * stamp.max(), 0.0, stamp) if self.cut > 0 else stamp
+
+    def side(self, x: float, y: float, size: int, flux: float, sigma: float) -> zogy.Side:
+        """What the kernels need; the pixels are not looked at."""
+        empty = np.zeros((0, 0), np.float32)
+        return zogy.Side(empty, empty, self.psf_at(x, y, size), sigma, flux, self.psf_noise)
+
+
+def difference(
+    new: Exposure,
+    ref: Exposure,
+    matched: Match,
+    options: SubtractOptions,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Planes:
+    """Subtract the exposures tile by tile.
+
+    Returns
+    -------
+    Planes
+        D, S, V (variance of S), F_S at every pixel; nothing is set to NaN yet.
+    """
+    repaired = repair(new, ref, matched)
+    halves = tuple(
+        _half(e, r, given.psf_cut, options)
+        for e, r, given in zip((new, ref), repaired, (options.new, options.ref), strict=True)
+    )
+    work = _Work(halves[0], halves[1], matched, _astrometric(matched, options))
+    plan = work.plan(options.tile)
+    outputs = {name: np.zeros(new.image.shape, np.float32) for name in ("D", "S", "V", "F_S", "F_D")}
+    tiles.run(
+        plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor
+    )
+    if options.background_match:
+        _match_background(outputs, work, options.background)
+    ny, nx = new.image.shape
+    kernels = work.kernels_at((nx - 1) / 2, (ny - 1) / 2, (256, 256))
+    fwhm = fit_moffat(kernels.P_D.astype(np.float64), 1.0, min(new.psf.fwhm, ref.psf.fwhm)).fwhm
+    return Planes(
+        D=outputs["D"],
+        S=outputs["S"],
+        V=outputs["V"],
+        F_S=outputs["F_S"],
+        P_D=kernels.P_D,
+        F_D=kernels.F_D,
+        fwhm=fwhm,
+        reach=work.reach(0.05),
+        n_tiles=len(plan),
+    )
+
+
+def _half(exposure: Exposure, pixels: Repaired, cut: float | None, options: SubtractOptions) -> Half:
+    """Add the PSF model's own error to the variance."""
+    psf = exposure.psf
+    noise = 0.0
+    if psf.variance is not None and options.psf_noise:
+        noise = float(np.sqrt(psf.variance.sum())) * psf.sampling
+        pixels = Repaired(pixels.data, pixels.variance.copy())
+        _add_psf_variance(exposure, pixels.variance)
+    return Half(pixels, exposure, options.psf.cut if cut is None else cut, noise)
+
+
+def _add_psf_variance(exposure: Exposure, variance: FloatImage) -> None:
+    """A star of flux f and PSF error dP leaves f dP: add f² Var(dP) under every star that shows it."""
+    psf, s = exposure.psf, exposure.sources
+    assert psf.variance is not None  # noqa: S101 - asked by the caller
+    least = 0.02 * exposure.sigma**2
+    seen = np.flatnonzero(s.flux**2 * float(psf.variance.max()) > least)
+    plane = spline_filter(psf.variance.astype(np.float64), order=SPLINE, mode="mirror")[None]
+    extra = np.zeros_like(variance)
+    k = psf.size // 2
+    p = np.arange(psf.variance.shape[0]) - psf.variance.shape[0] // 2
+    ring = (np.hypot(p[:, None], p[None, :]) * psf.sampling).astype(int)
+    profile = np.array([psf.variance[ring >= r].max() for r in range(k + 1)])
+    radius = np.searchsorted(-profile, -least / np.maximum(s.flux[seen] ** 2, 1e-300)).clip(3, k)
+    add_stars(
+        extra,
+        s.x[seen],
+        s.y[seen],
+        s.flux[seen] ** 2,
+        radius.astype(np.int64),
+        np.ones((seen.size, 1)),
+        plane,
+        psf.sampling,
+    )
+    variance += np.maximum(extra, 0)
+
+
+def _astrometric(matched: Match, options: SubtractOptions) -> tuple[float, float]:
+    """Registration error per axis of each image: half of the variance that the two show together."""
+    if options.astrometric_noise is not None:
+        rms = (options.astrometric_noise, options.astrometric_noise)
+    else:
+        rms = (np.hypot(matched.dx.scatter, matched.dx.error), np.hypot(matched.dy.scatter, matched.dy.error))
+    return float(rms[0] / np.sqrt(2)), float(rms[1] / np.sqrt(2))
+
+
+class _Work:
+    """The function that is called for every tile."""
+
+    def __init__(self, new: Half, ref: Half, matched: Match, astrometric: tuple[float, float]) -> None:
+        self.new, self.ref, self.matched, self.astrometric = new, ref, matched, astrometric
+        self.size = max(new.exposure.psf.size, ref.exposure.psf.size)
+        self.move = any(
+            s.significant and (s.order > 0 or abs(s.typical) > LEAST_SHIFT) for s in (matched.dx, matched.dy)
+        )
+        surfaces = (matched.flux_ratio, matched.dx, matched.dy) if self.move else (matched.flux_ratio,)
+        orders = [new.exposure.psf.order, ref.exposure.psf.order] + [s.order for s in surfaces]
+        self.constant = max(orders) == 0
+        self._shared: dict[tuple[int, int], zogy.Kernels] = {}
+        self._lock = Lock()
+
+    def sides(self, x: float, y: float) -> tuple[zogy.Side, zogy.Side]:
+        """The two sides at a position, without pixels."""
+        flux = self.matched.flux_ratio.at(x, y)
+        n, r = self.new, self.ref
+        return (
+            n.side(x, y, self.size, 1.0, n.exposure.sigma),
+            r.side(x, y, self.size, flux, r.exposure.sigma),
+        )
+
+    def kernels_at(self, x: float, y: float, shape: tuple[int, int]) -> zogy.Kernels:
+        """Kernels at a position; one set for all positions where nothing varies."""
+        if not self.constant:
+            return zogy.kernels(*self.sides(x, y), shape, self._shift(x, y))
+        with self._lock:
+            if shape not in self._shared:
+                self._shared[shape] = zogy.kernels(*self.sides(x, y), shape, self._shift(x, y))
+            return self._shared[shape]
+
+    def _shift(self, x: float, y: float) -> tuple[float, float]:
+        return (self.matched.dx.at(x, y), self.matched.dy.at(x, y)) if self.move else (0.0, 0.0)
+
+    def reach(self, level: float) -> int:
+        """Half the side of the box that holds the kernels at the middle of the image."""
+        ny, nx = self.new.exposure.image.shape
+        return zogy.reach(*self.sides((nx - 1) / 2, (ny - 1) / 2), level=level, n=256)
+
+    def plan(self, largest: int) -> list[tiles.Tile]:
+        """Tiles no larger than asked, and close enough together to follow the PSF."""
+        margin = min(max(self.reach(2e-3), self.size // 2), LARGEST_MARGIN)
+        shape = self.new.exposure.image.shape
+        if self.constant:
+            return tiles.plan(shape, max(largest - 2 * margin - RAMP, 64), RAMP, margin)
+        step = max((largest - 2 * margin) // 2, 64)
+        while step > 128 and self._bend(step) > INTERPOLATION_ERROR:
+            step = step * 3 // 4
+        return tiles.plan(shape, step, step, margin)
+
+    def _bend(self, step: float) -> float:
+        """Largest relative difference of a PSF and its linear interpolation between nodes ``step`` apart."""
+        ny, nx = self.new.exposure.image.shape
+        worst = 0.0
+        for psf in (self.new.exposure.psf, self.ref.exposure.psf):
+            if psf.order < 2:
+                continue
+            for fx in (0.1, 0.5, 0.9):
+                for fy in (0.1, 0.5, 0.9):
+                    worst = max(worst, _curvature(psf, fx * nx, fy * ny, step))
+        return worst
+
+    def __call__(self, tile: tiles.Tile) -> dict[str, FloatImage | float]:
+        """Subtract one tile."""
+        kernels = self.kernels_at(tile.x, tile.y, tile.shape)
+        blocks = []
+        for half in (self.new, self.ref):
+            fill = np.float32(half.exposure.sigma**2)
+            blocks.append(
+                (tiles.gather(half.pixels.data, tile, 0.0), tiles.gather(half.pixels.variance, tile, fill))
+            )
+        d = zogy.apply(kernels, blocks[0], blocks[1], self.astrometric)
+        return {"D": tile.cut(d.D), "S": tile.cut(d.S), "V": tile.cut(d.V), "F_S": d.F_S, "F_D": d.F_D}
+
+
+def _curvature(psf: PSF, x: float, y: float, step: float) -> float:
+    """Relative error of linear interpolation midway between nodes, along both axes."""
+    here = psf.at(x, y)
+    norm = float(np.sqrt((here**2).sum()))
+    worst = 0.0
+    for ux, uy in ((step / 2, 0.0), (0.0, step / 2)):
+        between = 0.5 * (psf.at(x - ux, y - uy) + psf.at(x + ux, y + uy))
+        worst = max(worst, float(np.sqrt(((between - here) ** 2).sum())) / norm)
+    return worst
+
+
+def _match_background(outputs: dict[str, FloatImage], work: _Work, options: BackgroundOptions) -> None:
+    """Take off the smooth level that the two skies leave in D, and what it does to S.
+
+    The PSF of D has unit sum, so a constant d in D is F_D d in S.
+    """
+    d = outputs["D"]
+    odd = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
+    odd |= np.abs(d) > 4
+    odd = maximum_filter(odd, 7)
+    if odd.mean() > 0.5:
+        return
+    mesh = BackgroundOptions(mesh=min(2 * options.mesh, 8192), filter=options.filter)
+    level = background(d, odd, mesh)
+    d -= level
+    outputs["S"] -= outputs["F_D"] * level
+
+

@@ -1,0 +1,212 @@
+"""What matched stars tell of two images: the ratio of their flux scales and where one lies on the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from zogyp.core.psfmodel import n_terms, polynomial
+from zogyp.errors import StarsError
+from zogyp.measure.exposure import Exposure
+from zogyp.measure.noise import excess_variance
+
+F8 = NDArray[np.float64]
+CLIP = 4.0  # sigma
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A polynomial in x and y over an image, with its error.
+
+    Attributes
+    ----------
+    coefficients : (n_terms,)
+    order : int
+    scale : (x, y) half size of the image [px]
+    error : standard error of the typical value
+    scatter : standard deviation of single stars about it, their own noise taken off
+    n : number of stars
+    log : the polynomial is of the value's natural logarithm; ``error`` and ``scatter`` are relative
+    """
+
+    coefficients: F8
+    order: int
+    scale: tuple[float, float]
+    error: float = 0.0
+    scatter: float = 0.0
+    n: int = 0
+    log: bool = False
+
+    def at(self, x: float, y: float) -> float:
+        """Value at a position [px]."""
+        return float(self.grid(np.array([x]), np.array([y]))[0])
+
+    def grid(self, x: F8, y: F8) -> F8:
+        """Values at positions [px]."""
+        u, v = x / self.scale[0] - 1, y / self.scale[1] - 1
+        value: F8 = np.tensordot(self.coefficients, polynomial(u, v, self.order), axes=1)
+        return np.exp(value) if self.log else value
+
+    @property
+    def typical(self) -> float:
+        """Value at the middle of the image."""
+        return self.at(*self.scale)
+
+    @property
+    def significant(self) -> bool:
+        """The typical value differs from zero, or the surface varies."""
+        return self.order > 0 or abs(self.typical) > 4 * self.error
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two exposures compared by their stars.
+
+    Attributes
+    ----------
+    flux_ratio : Surface
+        F_r / F_n: counts in the reference of a star with one count in the new image.
+    dx, dy : Surface
+        Where the reference's stars lie, minus where the new one's lie [px].
+    new, ref : ndarray of indices
+        The matched stars in each exposure's sources.
+    """
+
+    flux_ratio: Surface
+    dx: Surface
+    dy: Surface
+    new: NDArray[np.intp]
+    ref: NDArray[np.intp]
+
+
+def match(
+    new: Exposure, ref: Exposure, *, flux_ratio: float | None = None, flux_order: int | None = None
+) -> Match:
+    """Compare two exposures on one grid by the stars they share.
+
+    Parameters
+    ----------
+    flux_ratio : float or None
+        F_r / F_n when it is known.
+    flux_order : int or None
+        Order of its polynomial; None: as high as the stars demand, up to 2.
+
+    Raises
+    ------
+    StarsError
+        No common star, and the flux ratio is not given.
+    """
+    ny, nx = new.image.shape
+    scale = (max((nx - 1) / 2, 0.5), max((ny - 1) / 2, 0.5))
+    i, j = _pairs(new, ref)
+    if i.size == 0:
+        if flux_ratio is None:
+            hint = "Are the images on one pixel grid? Else give the flux ratio."
+            raise StarsError("flux ratio of the two images", 0, 1, hint)
+        zero = Surface(np.zeros(1), 0, scale)
+        return Match(Surface(np.array([flux_ratio]), 0, scale), zero, zero, i, j)
+    x, y = new.sources.x[i], new.sources.y[i]
+    log = np.log(ref.sources.flux[j] / new.sources.flux[i])
+    noise = _relative(new, i) ** 2 + _relative(ref, j) ** 2
+    if flux_ratio is None:
+        ratio = replace(_fit(x, y, log, noise, scale, flux_order), log=True)
+    else:
+        ratio = Surface(np.array([flux_ratio]), 0, scale)
+    spread = new.position_err[i] ** 2 + ref.position_err[j] ** 2
+    dx = _fit(x, y, ref.sources.x[j] - x, spread, scale, None)
+    dy = _fit(x, y, ref.sources.y[j] - y, spread, scale, None)
+    return Match(ratio, dx, dy, i, j)
+
+
+def _relative(exposure: Exposure, index: NDArray[np.intp]) -> F8:
+    return exposure.sources.flux_err[index] / exposure.sources.flux[index]
+
+
+def _pairs(new: Exposure, ref: Exposure) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Stars of both that are each other's nearest, unsaturated and well exposed."""
+    reach = max(1.5, 0.5 * min(_finite(new.psf.fwhm), _finite(ref.psf.fwhm)))
+    i, j = _nearest(new, ref, _usable(new), _usable(ref), reach)
+    # stars of both; where they are too few, stars of either: never a choice that favours one image
+    star_n, star_r = np.isin(i, new.stars), np.isin(j, ref.stars)
+    chosen = star_n & star_r
+    if chosen.sum() < 8:
+        chosen = star_n | star_r
+    i, j = i[chosen], j[chosen]
+    snr = 1 / np.hypot(_relative(new, i), _relative(ref, j))
+    for least in (50, 30, 15, 8, 0):  # the mean of log flux is biased at low S/N
+        best = snr > least
+        if best.sum() >= 15:
+            break
+    return i[best], j[best]
+
+
+def _usable(exposure: Exposure) -> NDArray[np.intp]:
+    s = exposure.sources
+    return np.flatnonzero(~s.saturated & (s.flux > 5 * s.flux_err) & np.isfinite(exposure.position_err))
+
+
+def _nearest(
+    new: Exposure, ref: Exposure, a: NDArray[np.intp], b: NDArray[np.intp], reach: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Sources that are each other's nearest within ``reach`` px."""
+    if a.size == 0 or b.size == 0:
+        return a[:0], b[:0]
+    here = np.column_stack([new.sources.x[a], new.sources.y[a]])
+    there = np.column_stack([ref.sources.x[b], ref.sources.y[b]])
+    distance, k = cKDTree(there).query(here, distance_upper_bound=reach)
+    _, back = cKDTree(here).query(there)
+    ok = np.isfinite(distance)
+    ok[ok] = back[k[ok]] == np.flatnonzero(ok)
+    return a[ok], b[k[ok]]
+
+
+def _finite(fwhm: float) -> float:
+    return fwhm if np.isfinite(fwhm) else 3.0
+
+
+def _fit(x: F8, y: F8, value: F8, noise: F8, scale: tuple[float, float], order: int | None) -> Surface:
+    """Robust polynomial of the order that the data demand (Bayesian information criterion)."""
+    orders = range(3) if order is None else (order,)
+    best: Surface | None = None
+    least = np.inf
+    for o in orders:
+        if best is not None and x.size < 6 * n_terms(o):
+            break
+        surface, merit = _robust(x, y, value, noise, scale, min(o, _highest(x.size)))
+        if merit < least - 6:  # six: more than chance gives
+            best, least = surface, merit
+    assert best is not None  # noqa: S101 - the first order always fits
+    return best
+
+
+def _highest(n: int) -> int:
+    return int(np.searchsorted([3, 6, 10], n, side="right"))
+
+
+def _robust(
+    x: F8, y: F8, value: F8, noise: F8, scale: tuple[float, float], order: int
+) -> tuple[Surface, float]:
+    """Clipped weighted least squares with the stars' own scatter counted as noise; and its BIC."""
+    design = polynomial(x / scale[0] - 1, y / scale[1] - 1, order).T
+    centre = float(np.median(value))
+    spread2 = max((1.4826 * float(np.median(np.abs(value - centre)))) ** 2, 1e-12)
+    total = noise + spread2
+    keep = np.abs(value - centre) <= CLIP * np.sqrt(total)
+    coefficients = np.zeros(design.shape[1])
+    scatter2 = spread2
+    for _ in range(6):
+        w = np.where(keep, 1 / (noise + scatter2 + 1e-12), 0.0)
+        normal = design.T @ (w[:, None] * design)
+        coefficients = np.linalg.lstsq(normal, design.T @ (w * value), rcond=None)[0]
+        residual = value - design @ coefficients
+        scatter2 = excess_variance(residual**2, noise + 1e-14)
+        keep = residual**2 <= CLIP**2 * (noise + scatter2 + 1e-12)
+    total = noise + scatter2 + 1e-12
+    # clipped stars count as if they lay at the limit, so that no order gains by clipping more
+    chi2 = float(np.minimum(residual**2 / total, CLIP**2).sum() + np.log(total).sum())
+    error = float(1 / np.sqrt((1 / total[keep]).sum())) if keep.any() else float("inf")
+    surface = Surface(coefficients, order, scale, error, float(np.sqrt(scatter2)), int(keep.sum()))
+    return surface, chi2 + design.shape[1] * float(np.log(max(x.size, 2)))

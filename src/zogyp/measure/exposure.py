@@ -1,0 +1,221 @@
+"""Everything that one image tells of itself: sky, noise, stars, PSF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from zogyp.core.psfmodel import PSF
+from zogyp.errors import PixelError, StarsError
+from zogyp.image import Flag, FloatImage, Image
+from zogyp.measure.background import background
+from zogyp.measure.moffat import Moffat, fit_moffat
+from zogyp.measure.noise import SkyNoise, high_pass, robust_sigma, sky_noise
+from zogyp.measure.psf import fit_psf, grid_for, moffat_psf, order_for
+from zogyp.measure.scene import Scene, fit_scene, star_stamps
+from zogyp.measure.sources import Sources, choose_stars, find_sources, with_fixed_apertures
+from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
+
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """An image with all that was measured on it.
+
+    Attributes
+    ----------
+    image : Image
+    data : ndarray, float32, (ny, nx)
+        Pixels without the sky [ADU]; unusable ones are 0.
+    level : ndarray, float32, (ny, nx)
+        The sky [ADU].
+    noise : SkyNoise
+    variance : ndarray, float32, (ny, nx)
+        Variance of each pixel [ADU²], sources included.
+    sources : Sources
+        With PSF fluxes.
+    position_err : ndarray, float64
+        Error of the sources' positions along one axis [px].
+    psf : PSF
+    stars : ndarray of indices
+        Which sources are well-exposed single stars; the PSF was made of them, unless it was given.
+    notes : tuple of str
+        What had to be estimated or assumed.
+    """
+
+    image: Image
+    data: FloatImage
+    level: FloatImage
+    noise: SkyNoise
+    variance: FloatImage
+    sources: Sources
+    position_err: NDArray[np.float64]
+    psf: PSF
+    stars: NDArray[np.intp]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sigma(self) -> float:
+        """Typical standard deviation of the sky [ADU]."""
+        return float(np.median(self.noise.sigma[::3, ::3]))
+
+
+def measure(
+    image: Image,
+    *,
+    background_options: BackgroundOptions = BackgroundOptions(),
+    detect: DetectOptions = DetectOptions(),
+    psf_options: PSFOptions = PSFOptions(),
+    psf: PSF | None = None,
+) -> Exposure:
+    """Measure sky, noise, stars and PSF of an image.
+
+    Parameters
+    ----------
+    image : Image
+    background_options, detect, psf_options
+        How.
+    psf : PSF or None
+        When given it is taken as it is.
+
+    Raises
+    ------
+    PixelError
+        The image is constant or has no usable pixel.
+    StarsError
+        Fewer stars than ``psf_options.min_stars`` and no PSF given.
+    """
+    image, notes = _with_saturation(image)
+    bad = ~image.good
+    if bad.all():
+        raise PixelError(image.name, "no usable pixel", 0, bad.size)
+    data, level, noise = _sky(image, bad, background_options, detect)
+    sources, _ = find_sources(data, noise.sigma, bad, detect)
+    variance = _variance(image, noise, data)
+    data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
+    sources, fwhm = with_fixed_apertures(data, bad, sources)
+    if psf is None:
+        psf, scene, stars = _model(image, data, variance, (sources, fwhm), psf_options)
+    else:
+        scene = fit_scene(data, variance, ~bad, sources, psf)
+        reach, most = psf.size / 2, psf_options.max_stars
+        stars = choose_stars(sources, image.shape, fwhm=fwhm, reach=reach, most=most)
+    data[bad] = 0
+    return Exposure(
+        image=image,
+        data=data,
+        level=level,
+        noise=noise,
+        variance=variance,
+        sources=scene.sources,
+        position_err=scene.position_err,
+        psf=psf,
+        stars=stars,
+        notes=image.notes + notes + noise.notes,
+    )
+
+
+def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
+    """Mark saturated pixels, and those that touch them; estimate the level when nobody told."""
+    notes: tuple[str, ...] = ()
+    level = image.saturation
+    if level is None:
+        level = _plateau(image.data[image.good])
+        if level is not None:
+            notes = (f"saturation unknown: {level:.6g} taken, where the brightest pixels pile up",)
+    if level is None:
+        return image, notes
+    full = (image.data >= level) & ((image.mask & np.uint16(Flag.NO_DATA)) == 0)
+    full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
+    full = binary_dilation(full, np.ones((3, 3)))  # charge spills to the neighbours
+    mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
+    return replace(image, mask=mask, saturation=level), notes
+
+
+def _plateau(values: FloatImage) -> float | None:
+    """Level at which the brightest pixels pile up, if they do."""
+    top = float(values.max())
+    low = float(np.median(values))
+    if not top > low:
+        return None
+    at_top = int((values > low + 0.97 * (top - low)).sum())
+    below = int(((values > low + 0.85 * (top - low)) & (values <= low + 0.97 * (top - low))).sum())
+    return low + 0.97 * (top - low) if at_top >= 8 and at_top > below else None
+
+
+def _sky(
+    image: Image, bad: Bool, options: BackgroundOptions, detect: DetectOptions
+) -> tuple[FloatImage, FloatImage, SkyNoise]:
+    """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
+    filled = np.where(bad, np.float32(0), image.data)
+    filled[bad] = np.median(image.data[~bad])
+    if float(filled.max()) == float(filled.min()):
+        raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
+    known = dict(gain=image.gain, read_noise=image.read_noise)
+    level = background(filled, bad, options)
+    sigma = robust_sigma(high_pass(filled, 3.0)[~bad])
+    if not sigma > 0:
+        raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
+    _, segments = find_sources(filled - level, np.full(bad.shape, sigma, np.float32), bad, detect)
+    covered = bad | binary_dilation(segments > 0, np.ones((3, 3)), iterations=4)
+    if covered.mean() < 0.9:
+        level = background(filled, covered, options)
+    data = filled - level
+    saturated = bad & ((image.mask & np.uint16(Flag.NO_DATA | Flag.BAD)) == 0)
+    data[saturated] = image.data[saturated] - level[saturated]
+    noise = sky_noise(data, level, bad, fwhm=3.0, **known)
+    return data.astype(np.float32), level, noise
+
+
+def _variance(image: Image, noise: SkyNoise, data: FloatImage) -> FloatImage:
+    """Variance per pixel: as given, else sky plus photons of what is there."""
+    if image.variance is None:
+        return noise.variance(data)
+    usable = image.good & (image.variance > 0)
+    typical = np.float32(np.median(image.variance[usable]))
+    return np.where(usable, image.variance, typical)
+
+
+def _model(
+    image: Image,
+    data: FloatImage,
+    variance: FloatImage,
+    detected: tuple[Sources, float],
+    options: PSFOptions,
+) -> tuple[PSF, Scene, NDArray[np.intp]]:
+    """PSF and scene in turn, from a profile to the full model."""
+    hint = "Give a PSF file, or a larger or deeper image."
+    sources, fwhm = detected
+    if not np.isfinite(fwhm):
+        raise StarsError(f"PSF of {image.name}", 0, options.min_stars, hint)
+    fwhm = float(np.clip(fwhm, 1.2, 30))
+    good = image.good
+    grid = grid_for(fwhm, options.size, options.sampling)
+    chosen = choose_stars(sources, image.shape, fwhm=fwhm, reach=grid.radius, most=options.max_stars)
+    if chosen.size < options.min_stars:
+        raise StarsError(f"PSF of {image.name}", int(chosen.size), options.min_stars, hint)
+    psf = moffat_psf(Moffat(fwhm), grid)
+    scene = fit_scene(data, variance, good, sources, psf, sweeps=2, psf_error=0.2)
+    profile = Moffat(fwhm)
+    for step, (order, error) in enumerate(((0, 0.05), (None, 0.02), (None, 0.01))):
+        if step > 0:
+            chosen = _consistent(scene, chosen, options.min_stars)
+        stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
+        degree = 0 if order == 0 else order_for(chosen.size, options.order)
+        psf = fit_psf(stamps, grid, degree, profile, image.shape)
+        if step == 0:
+            profile = fit_moffat(psf.basis[0].astype(np.float64), grid.sampling, fwhm)
+        scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1 + (step == 1), psf_error=error)
+    return psf, scene, chosen
+
+
+def _consistent(scene: Scene, chosen: NDArray[np.intp], least: int) -> NDArray[np.intp]:
+    """Stars that the present model fits about as well as it fits the others."""
+    chi2 = scene.chi2[chosen]
+    snr = scene.sources.flux[chosen] / scene.sources.flux_err[chosen]
+    keep = (snr > 5) & (chi2 < 4 * np.median(chi2) + 3)
+    return chosen[keep] if keep.sum() >= least else chosen

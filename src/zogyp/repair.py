@@ -1,0 +1,127 @@
+"""Bad pixels before the Fourier transform: what to put there, how unsure it is, and how far it reaches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.spatial import cKDTree
+
+from zogyp.core.stamps import add_stars
+from zogyp.fluxscale import Match
+from zogyp.image import Flag, FloatImage, MaskImage
+from zogyp.measure.exposure import Exposure
+from zogyp.measure.scene import star_radii
+
+Bool = NDArray[np.bool_]
+FILL_ERROR = 0.05  # of the light filled in: PSF wings of saturated stars are known to about this
+UNJUDGED = 0.35  # share of the matched filter's weight on bad pixels beyond which a pixel is not judged
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """Pixels and variances ready for the transform."""
+
+    data: FloatImage
+    variance: FloatImage
+
+
+def repair(new: Exposure, ref: Exposure, matched: Match) -> tuple[Repaired, Repaired]:
+    """Fill the bad pixels of both images with what their stars' models say.
+
+    A star saturated in both gets one flux, and both images are filled over both cores: an error
+    of that flux then cancels in the difference. The fill's own error is counted as variance.
+    """
+    fluxes = _common_fluxes(new, ref, matched)
+    bad_n, bad_r = ~new.image.good, ~ref.image.good
+    both = _saturated(new) & maximum_filter(_saturated(ref), 5)
+    either = (_saturated(new) | _saturated(ref)) & maximum_filter(both, 15)
+    return _filled(new, bad_n | either, fluxes[0]), _filled(ref, bad_r | either, fluxes[1])
+
+
+def _saturated(exposure: Exposure) -> Bool:
+    result: Bool = (exposure.image.mask & np.uint16(Flag.SATURATED)) > 0
+    return result
+
+
+def _common_fluxes(new: Exposure, ref: Exposure, matched: Match) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fluxes of all sources, those saturated in either image from the two images together."""
+    f_n, f_r = new.sources.flux.copy(), ref.sources.flux.copy()
+    i = np.flatnonzero(new.sources.saturated)
+    j = np.flatnonzero(ref.sources.saturated)
+    for one, other, ratio, f_one, f_other, index in (
+        (new, ref, 1.0, f_n, f_r, i),
+        (ref, new, -1.0, f_r, f_n, j),
+    ):
+        if index.size == 0 or len(other.sources) == 0:
+            continue
+        tree = cKDTree(np.column_stack([other.sources.x, other.sources.y]))
+        at = np.column_stack([one.sources.x[index], one.sources.y[index]])
+        distance, partner = tree.query(at, distance_upper_bound=max(3.0, one.psf.fwhm))
+        for m, d, p in zip(index, distance, partner, strict=True):
+            if not np.isfinite(d):
+                continue
+            scale = matched.flux_ratio.at(one.sources.x[m], one.sources.y[m]) ** ratio
+            w1 = _weight(one, m) / scale**2
+            w2 = _weight(other, p)
+            mean = (w1 * f_one[m] * scale + w2 * f_other[p]) / (w1 + w2)
+            f_one[m] = mean / scale
+            if other.sources.saturated[p]:
+                f_other[p] = mean
+    return f_n, f_r
+
+
+def _weight(exposure: Exposure, m: int) -> float:
+    """Inverse variance of a source's flux; saturated ones are known by their wings only."""
+    s = exposure.sources
+    relative = FILL_ERROR if s.saturated[m] else 0.005
+    return float(1 / (s.flux_err[m] ** 2 + (relative * s.flux[m]) ** 2 + 1e-300))
+
+
+def _filled(exposure: Exposure, bad: Bool, flux: NDArray[np.float64]) -> Repaired:
+    """An exposure's pixels with the bad ones replaced by the model of its stars."""
+    if not bad.any():
+        return Repaired(exposure.data, exposure.variance)
+    s, psf = exposure.sources, exposure.psf
+    radius = star_radii(psf, flux, exposure.sigma)
+    near = maximum_filter(bad, 2 * int(psf.size // 2) + 1)
+    inside = (s.x > -0.5) & (s.y > -0.5) & (s.x < bad.shape[1] - 0.5) & (s.y < bad.shape[0] - 0.5)
+    index = np.flatnonzero(inside & (flux > 0))
+    index = index[near[np.round(s.y[index]).astype(int), np.round(s.x[index]).astype(int)]]
+    model = np.zeros_like(exposure.data)
+    terms = np.ascontiguousarray(psf.terms(s.x[index], s.y[index]).T)
+    planes = psf.coefficients / psf.total
+    add_stars(model, s.x[index], s.y[index], flux[index], radius[index], terms, planes, psf.sampling)
+    data, variance = exposure.data.copy(), exposure.variance.copy()
+    fill = model[bad]
+    data[bad] = fill
+    variance[bad] = exposure.noise.sigma[bad] ** 2 + (FILL_ERROR * fill) ** 2
+    return Repaired(data, variance)
+
+
+def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskImage:
+    """Mask of the subtraction: the new image's bits low, the reference's high.
+
+    Parameters
+    ----------
+    fwhm : float
+        Of the matched filter [px].
+    reach : int
+        To which a kernel carries a bad pixel's influence [px].
+    """
+    mask: MaskImage = new.image.mask | (ref.image.mask << np.uint16(8))
+    for exposure, shift in ((new, 0), (ref, 8)):
+        bad = ~exposure.image.good
+        if not bad.any():
+            continue
+        weight = gaussian_filter(bad.astype(np.float32), fwhm / 2.355 / np.sqrt(2), truncate=3.0)
+        mask |= np.where(bad | (weight > UNJUDGED), np.uint16(Flag.UNJUDGED << shift), np.uint16(0))
+        touched = maximum_filter(bad, 2 * reach + 1)
+        mask |= np.where(touched, np.uint16(Flag.REACHED << shift), np.uint16(0))
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:reach] = edge[-reach:] = True
+    edge[:, :reach] = edge[:, -reach:] = True
+    mask |= np.where(edge, np.uint16(Flag.EDGE), np.uint16(0))
+    return mask

@@ -1,0 +1,164 @@
+"""Subtract a reference from a new image: the story on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from zogyp import io
+from zogyp.differencing import Planes, difference
+from zogyp.errors import ShapeError
+from zogyp.fluxscale import Match, match
+from zogyp.image import Flag, Image
+from zogyp.measure.exposure import Exposure, measure
+from zogyp.options import InputOptions, SubtractOptions
+from zogyp.products import Subtraction
+from zogyp.psf_files import read_psf
+from zogyp.repair import final_mask
+from zogyp.stopwatch import Stopwatch
+from zogyp.summary import summarise
+from zogyp.transients import find
+
+Progress = Callable[[str, float], None]
+
+
+def subtract(
+    new: str | Path | Image,
+    ref: str | Path | Image,
+    options: SubtractOptions = SubtractOptions(),
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Subtraction:
+    """Subtract a reference from a new image by proper image subtraction.
+
+    Parameters
+    ----------
+    new, ref : path or Image
+        On one pixel grid. A path may name an extension: ``file.fits[SCI]``.
+    options : SubtractOptions
+        Everything that can be tuned; the defaults serve.
+    executor : concurrent.futures.Executor or None
+        Works on the tiles instead of threads of our own.
+    progress : callable or None
+        Called with the name of the stage and the fraction done, 0…1, of the whole.
+
+    Returns
+    -------
+    Subtraction
+
+    Raises
+    ------
+    InputError
+        A file or its pixels cannot be used.
+    ShapeError
+        The images are not on one grid.
+    StarsError
+        Too few stars to measure a PSF or the flux ratio, and none given.
+    """
+    watch = Stopwatch(progress)
+    with watch.stage("read", 0.0):
+        image_n = _image(new, options.new, options.mask)
+        image_r = _image(ref, options.ref, options.mask)
+    if image_n.shape != image_r.shape:
+        raise ShapeError(
+            f"the reference {image_r.name}", image_r.shape, image_n.shape, "Register the images first."
+        )
+    with watch.stage("measure", 0.08):
+        exposure_n, exposure_r = _measure_both(image_n, image_r, options)
+    with watch.stage("match", 0.55):
+        matched = match(
+            exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order
+        )
+    with watch.stage("subtract", 0.58):
+        planes = difference(
+            exposure_n,
+            exposure_r,
+            matched,
+            options,
+            executor=executor,
+            progress=lambda done: watch.tell("subtract", 0.58 + 0.3 * done),
+        )
+    with watch.stage("transients", 0.9):
+        result = _judge(exposure_n, exposure_r, planes, options)
+    return replace(result, summary=summarise(result, (exposure_n, exposure_r), matched, planes, options, watch))
+
+
+def _image(given: str | Path | Image, options: InputOptions, common_mask: str | None) -> Image:
+    """The image, read if need be, with the mask that serves both."""
+    image = given if isinstance(given, Image) else io.read(given, options)
+    if common_mask is None:
+        return image
+    bad = io.read_plane(common_mask)
+    if bad.shape != image.shape:
+        raise ShapeError(f"the mask {common_mask}", bad.shape, image.shape)
+    marked = (bad != 0) | ~np.isfinite(bad)
+    return replace(image, mask=image.mask | np.where(marked, np.uint16(Flag.BAD), np.uint16(0)))
+
+
+def _measure_both(new: Image, ref: Image, options: SubtractOptions) -> tuple[Exposure, Exposure]:
+    """Measure the two images, at the same time if threads are allowed."""
+    if options.n_threads < 2:
+        return _measure(new, options.new, options), _measure(ref, options.ref, options)
+    with ThreadPoolExecutor(2) as pool:
+        a = pool.submit(_measure, new, options.new, options)
+        b = pool.submit(_measure, ref, options.ref, options)
+        return a.result(), b.result()
+
+
+def _measure(image: Image, given: InputOptions, options: SubtractOptions) -> Exposure:
+    """Measure one image, with the PSF from a file or another program where asked."""
+    psf = None
+    if given.psf is not None:
+        psf = read_psf(given.psf)
+    elif options.psf.model == "psfex":
+        from zogyp.measure.astromatic import psfex_psf  # only where asked
+
+        psf = psfex_psf(image, options.psf, detect=options.detect)
+    return measure(
+        image,
+        background_options=options.background,
+        detect=options.detect,
+        psf_options=options.psf,
+        psf=psf,
+    )
+
+
+def _judge(new: Exposure, ref: Exposure, planes: Planes, options: SubtractOptions) -> Subtraction:
+    """Significance, flux and mask at every pixel, and the transients."""
+    mask = final_mask(new, ref, planes.fwhm, planes.reach)
+    unjudged = (mask & np.uint16(Flag.UNJUDGED | Flag.UNJUDGED << 8)) > 0
+    root = np.sqrt(planes.V)
+    scorr = planes.S / root
+    alpha = planes.S / planes.F_S
+    alpha_err = root / planes.F_S
+    d, s = planes.D, planes.S
+    if unjudged.any():
+        for plane in (d, s, scorr, alpha, alpha_err):
+            plane[unjudged] = np.nan
+    table = find(
+        scorr,
+        alpha,
+        alpha_err,
+        mask,
+        options.transients,
+        fwhm=planes.fwhm,
+        wcs=new.image.wcs,
+        zero_point=new.image.zero_point,
+    )
+    return Subtraction(
+        D=d,
+        S=s,
+        Scorr=scorr,
+        alpha=alpha,
+        alpha_err=alpha_err,
+        mask=mask,
+        psf=planes.P_D,
+        transients=table,
+        new=new.image,
+        ref=ref.image,
+    )

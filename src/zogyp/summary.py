@@ -1,0 +1,106 @@
+"""The figures of a subtraction, ready for JSON, headers and the report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zogyp.image import FloatImage
+from zogyp.measure.noise import robust_sigma
+from zogyp.stopwatch import Stopwatch, peak_memory_mb
+
+if TYPE_CHECKING:
+    from zogyp.differencing import Planes
+    from zogyp.fluxscale import Match
+    from zogyp.measure.exposure import Exposure
+    from zogyp.options import SubtractOptions
+    from zogyp.products import Subtraction
+
+
+def summarise(
+    result: Subtraction,
+    exposures: tuple[Exposure, Exposure],
+    matched: Match,
+    planes: Planes,
+    options: SubtractOptions,
+    watch: Stopwatch,
+) -> dict[str, Any]:
+    """All figures of a subtraction as plain numbers, strings, lists and dictionaries."""
+    from zogyp import __version__
+
+    new, ref = exposures
+    judged = np.isfinite(result.Scorr)
+    scorr = result.Scorr[judged]
+    limit = 5 * float(np.median(result.alpha_err[judged])) if scorr.size else float("nan")
+    zero_point = new.image.zero_point
+    ratio = matched.flux_ratio.typical
+    notes = [f"new: {n}" for n in new.notes] + [f"reference: {n}" for n in ref.notes]
+    if scorr.size and not scorr.any():
+        notes.append("the two images are identical: the difference is zero everywhere")
+    if not judged.any():
+        notes.append("no pixel can be judged: every one is too near to bad pixels")
+    return {
+        "version": __version__,
+        "inputs": {"new": _figures(new), "ref": _figures(ref)},
+        "options": asdict(options),
+        "F_n": 1.0,
+        "F_r": ratio,
+        "F_r_err": matched.flux_ratio.error * (ratio if matched.flux_ratio.log else 1.0),
+        "flux_order": matched.flux_ratio.order,
+        "sigma_n": new.sigma,
+        "sigma_r": ref.sigma,
+        "F_D": planes.F_D,
+        "registration": {
+            "n_matched": int(matched.new.size),
+            "rms_x": matched.dx.scatter,
+            "rms_y": matched.dy.scatter,
+            "dx": matched.dx.typical,
+            "dy": matched.dy.typical,
+        },
+        "fwhm": planes.fwhm,
+        "scorr_mad": robust_sigma(scorr) if scorr.size else float("nan"),
+        "scorr_std": float(np.std(scorr, dtype=np.float64)) if scorr.size else float("nan"),
+        "neighbour_corr": neighbour_correlation(result.D),
+        "limiting_flux": limit,
+        "limiting_mag": None if zero_point is None else float(zero_point - 2.5 * np.log10(limit)),
+        "n_transients": len(result.transients),
+        "masked_fraction": float(1 - judged.mean()),
+        "n_tiles": planes.n_tiles,
+        "notes": notes,
+        "timings": dict(watch.seconds),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def neighbour_correlation(d: FloatImage) -> float:
+    """Correlation of horizontal and vertical neighbours in D, peaks left out; 0 for white noise."""
+    clipped = np.where(np.abs(d) < 4, d, np.nan)
+    power = float(np.nanmean(clipped**2)) if np.isfinite(clipped).any() else float("nan")
+    if not power > 0:
+        return 0.0 if power == 0 else float("nan")
+    across = float(np.nanmean(clipped[:, 1:] * clipped[:, :-1]))
+    along = float(np.nanmean(clipped[1:] * clipped[:-1]))
+    return 0.5 * (across + along) / power
+
+
+def _figures(exposure: Exposure) -> dict[str, Any]:
+    """What was read and measured of one image."""
+    image, psf = exposure.image, exposure.psf
+    return {
+        "name": image.name,
+        "shape": list(image.shape),
+        "gain": exposure.noise.gain,
+        "read_noise": image.read_noise,
+        "saturation": image.saturation,
+        "zero_point": image.zero_point,
+        "sigma": exposure.sigma,
+        "background": float(np.median(exposure.level[::3, ::3])),
+        "fwhm": psf.fwhm,
+        "n_sources": len(exposure.sources),
+        "n_stars": psf.n_stars,
+        "psf_order": psf.order,
+        "psf_chi2": psf.chi2,
+        "usable_fraction": float(image.good.mean()),
+    }
