@@ -1,3 +1,67 @@
-"""zogyp: proper image subtraction, registration and co-addition for time-domain astronomy."""
+"""zogyp: proper image subtraction, registration and co-addition for time-domain astronomy.
+
+    >>> import zogyp
+    >>> result = zogyp.subtract("new.fits", "ref.fits")  # doctest: +SKIP
+
+Names are imported when they are first used, so that ``import zogyp`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zogyp.core.psfmodel import PSF as PSF
+    from zogyp.errors import ZogypError as ZogypError
+    from zogyp.image import Flag as Flag
+    from zogyp.image import Image as Image
+    from zogyp.io import read as read
+    from zogyp.options import BackgroundOptions as BackgroundOptions
+    from zogyp.options import DetectOptions as DetectOptions
+    from zogyp.options import InputOptions as InputOptions
+    from zogyp.options import PSFOptions as PSFOptions
+    from zogyp.options import SubtractOptions as SubtractOptions
+    from zogyp.options import TransientOptions as TransientOptions
+    from zogyp.products import Subtraction as Subtraction
+    from zogyp.psf_files import read_psf as read_psf
+    from zogyp.psf_files import write_psf as write_psf
+    from zogyp.subtraction import subtract as subtract
 
 __version__ = "2.0.0.dev0"
+
+_HOME = {
+    "PSF": "core.psfmodel",
+    "ZogypError": "errors",
+    "Flag": "image",
+    "Image": "image",
+    "read": "io",
+    "BackgroundOptions": "options",
+    "DetectOptions": "options",
+    "InputOptions": "options",
+    "PSFOptions": "options",
+    "SubtractOptions": "options",
+    "TransientOptions": "options",
+    "Subtraction": "products",
+    "read_psf": "psf_files",
+    "write_psf": "psf_files",
+    "subtract": "subtraction",
+}
+_MODULES = ("errors", "options", "simulate", "zip")
+
+__all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a module, on its first use."""
+    if name in _MODULES:
+        return import_module(f"zogyp.{name}")
+    if name in _HOME:
+        value = getattr(import_module(f"zogyp.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'zogyp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
