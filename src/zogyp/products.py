@@ -124,7 +124,7 @@ class Subtraction:
             The folder cannot be written to or is full.
         """
         name = file_name(io.stem(self.new.name) if name is None else name)
-        header = self._provenance()
+        header = self.provenance()
         planes = list(self._planes())
         with io.staging(directory) as stage:
             files = {product: f"{name}_{product}.fits" for product, *_ in planes}
@@ -165,7 +165,7 @@ class Subtraction:
             _name_bits(own)
         io.write_image(path, data, own, None if product == "psf" else self.new.wcs)
 
-    def _provenance(self) -> fits.Header:
+    def provenance(self) -> fits.Header:
         """The new image's cards, and how the products came to be."""
         header = fits.Header() if self.new.header is None else self.new.header.copy()
         for card, where, comment in CARDS:
