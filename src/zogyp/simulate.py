@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zogyp.errors import OutputError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.sky import Side, Sky
 
@@ -93,18 +95,19 @@ def write_pair(pair: SimulatedPair, directory: str | Path) -> dict[str, Path]:
     OutputError
         When the folder cannot be written to.
     """
-    from zogyp.errors import OutputError
-    from zogyp.io import write_image
+    from zogyp.io import write_image, write_text
 
     folder = Path(directory)
     paths = {"new": folder / "new.fits", "ref": folder / "ref.fits", "truth": folder / "truth.ecsv"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for image, path in ((pair.new, paths["new"]), (pair.ref, paths["ref"])):
-            write_image(path, image.data, image.header, image.wcs)
-        pair.truth.write(paths["truth"], format="ascii.ecsv", overwrite=True)
     except OSError as error:
-        raise OutputError(folder, str(error.strerror or error)) from error
+        raise OutputError(folder, error.strerror or str(error)) from error
+    for image, path in ((pair.new, paths["new"]), (pair.ref, paths["ref"])):
+        write_image(path, image.data, image.header, image.wcs)
+    text = StringIO()
+    pair.truth.write(text, format="ascii.ecsv")
+    write_text(paths["truth"], text.getvalue())
     return paths
 
 
