@@ -357,6 +357,23 @@ def test_frequencies_without_information_are_left_alone():
     np.testing.assert_allclose(modulus, 1, rtol=1e-5)  # white at every frequency
 
 
+@pytest.mark.parametrize(("noise_n", "noise_r"), [(0.08, 0.0), (0.0, 0.08), (0.05, 0.1)])
+def test_each_psf_brings_its_own_noise(noise_n, noise_r):
+    """The score's kernels fall by the weight of the floor, written out in the images' units."""
+    shape = (31, 24)
+    new, ref = pair(shape)
+    clean = kernels(new, ref, shape)
+    noisy = kernels(replace(new, psf_noise=noise_n), replace(ref, psf_noise=noise_r), shape)
+    P_n, P_r = (np.fft.rfft2(around_origin(s.psf, shape)) for s in (new, ref))
+    a, b = (new.sigma * ref.flux) ** 2, (ref.sigma * new.flux) ** 2
+    Delta = a * abs(P_r) ** 2 + b * abs(P_n) ** 2
+    weight = Delta**2 / (Delta**2 + (16 * (a * noise_r**2 + b * noise_n**2)) ** 2)
+    assert weight.min() < 0.5 < weight.max()
+    scale = np.abs(clean.k_n).max()  # float32 keeps 1e-6 of it
+    np.testing.assert_allclose(noisy.k_n, weight * clean.k_n, atol=1e-5 * scale)
+    np.testing.assert_allclose(noisy.k_r, weight * clean.k_r, atol=1e-5 * scale)
+
+
 def test_noise_of_the_psf_keeps_kernels_short():
     noisy = gaussian(31, 2.0) + np.random.default_rng(9).normal(0, 1e-4, (31, 31))
     sharp = gaussian(31, 1.5) + np.random.default_rng(10).normal(0, 1e-4, (31, 31))
