@@ -55,8 +55,9 @@ def sky_colours() -> Colormap:
 
 def signed_colours() -> Colormap:
     """Blue for negative, white for zero, red for positive; safe for every kind of colour vision."""
-    reds = ["#fbe3d4", "#f3ab84", "#d6604d", "#a51529", "#5f0018"]
-    blues = ["#04264d", "#1b5e9e", "#4f9bc7", "#a4cfe3", "#deecf4"]
+    # the ends stay light enough that one dark dot is seen to be red or blue
+    reds = ["#fbe3d4", "#f4b08a", "#dd6a52", "#bf2233", "#8f0a20"]
+    blues = ["#083f8c", "#2270b5", "#5aa3cd", "#a9d1e4", "#dfecf4"]
     return _colours("signed", [*blues, "#ffffff", *reds])
 
 

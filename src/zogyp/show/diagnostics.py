@@ -98,6 +98,15 @@ def autocorrelation_figure(subtraction: Subtraction) -> Figure:
     return figure
 
 
+def psf_stamps(subtraction: Subtraction) -> dict[str, NDArray[Any]]:
+    """The PSFs a subtraction carries, by title: of D, and of the images where it keeps them."""
+    stamps = {
+        "new": getattr(subtraction, "psf_new", None),
+        "reference": getattr(subtraction, "psf_ref", None),
+    }
+    return {**{title: s for title, s in stamps.items() if s is not None}, "difference D": subtraction.psf}
+
+
 def psf_figure(stamps: dict[str, NDArray[Any]]) -> Figure:
     """PSF stamps beside each other, as the logarithm of their height over four decades.
 

@@ -241,11 +241,6 @@ def _table(subtraction: Subtraction, rows: list[dict[str, Any]]) -> dict[str, An
 
 def _figures(subtraction: Subtraction) -> list[dict[str, str]]:
     """The diagnostic figures, each with what it should look like."""
-    stamps = {"difference D": subtraction.psf}
-    for name, title in (("psf_ref", "reference"), ("psf_new", "new")):
-        stamp = getattr(subtraction, name, None)
-        if stamp is not None:
-            stamps = {title: stamp, **stamps}
     drawn = (
         (
             diagnostics.histogram_figure(subtraction),
@@ -265,7 +260,7 @@ def _figures(subtraction: Subtraction) -> list[dict[str, str]]:
             "Correlation of D between pixels, sources left out. It should be pale: white noise has none.",
         ),
         (
-            diagnostics.psf_figure(stamps),
+            diagnostics.psf_figure(diagnostics.psf_stamps(subtraction)),
             "point spread functions",
             "Point spread functions at the image's centre, as the logarithm of their height; axes in pixels.",
         ),
