@@ -9,15 +9,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "src" / "zogyp"
 LAYERS = (
-    ("errors", "options"),
+    ("errors", "options", "stopwatch"),
     ("core",),
     ("image", "io", "headers", "lzw", "fitsfile", "companions", "products", "psf_files", "sky", "simulate"),
     ("measure",),
-    ("registration", "fluxscale"),
-    ("subtraction", "coaddition", "transients", "efficiency"),
+    ("registration", "fluxscale", "repair"),
+    ("subtraction", "differencing", "summary", "coaddition", "transients", "efficiency"),
     ("survey", "show"),
     ("cli", "cli_options", "cli_output", "demo", "compat", "zip", "spali2", "zo_coadd", "ZOGY", "__main__"),
 )
+FIXED_BY_1X = {"run_ZOGY": 11}  # the documented calls of version 1 keep their arguments
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name != "__init__.py")
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
@@ -44,7 +45,7 @@ def imports(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_imports_point_downward(path):
-    above = [name for name in imports(path) if LEVEL.get(name, -1) > LEVEL[top(path)]]
+    above = [name for name in imports(path) if LEVEL.get(name, -1) > LEVEL.get(top(path), 99)]
     assert not above, f"{top(path)} may not import {above}"
 
 
@@ -60,13 +61,14 @@ def test_modules_and_functions_are_small(path):
             assert len(code) <= 50, f"{node.name} has {len(code)} lines"
             arguments = node.args
             count = len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs)
-            assert count - (arguments.args[:1] != [] and arguments.args[0].arg in ("self", "cls")) <= 8, (
-                node.name
-            )
+            bound = bool(arguments.args) and arguments.args[0].arg in ("self", "cls")
+            allowed = FIXED_BY_1X.get(node.name, 8)
+            assert count - bound <= allowed, f"{node.name} has {count - bound} arguments"
 
 
 def test_every_module_has_its_layer():
-    assert {top(path) for path in MODULES} <= set(LEVEL)
+    new = {top(path) for path in MODULES} - set(LEVEL)
+    assert not new, f"add {sorted(new)} to LAYERS above"
 
 
 def test_the_core_knows_nothing_of_files():

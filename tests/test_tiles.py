@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,15 +82,21 @@ def test_windows_are_flat_and_fall_linearly():
     np.testing.assert_array_equal(third, first[::-1])
 
 
-def test_full_ramps_are_linear_interpolation_between_the_nodes():
-    shape = (80, 120)
+@pytest.mark.parametrize("shape", [(80, 120), (81, 37), (1, 200), (7, 5)])
+def test_full_ramps_are_linear_interpolation_up_to_the_border(shape):
     tiles = plan(shape, 40, 40, 0)
     out = np.zeros(shape, dtype=np.float32)
     run(tiles, lambda t: {"v": 3.0 + 0.5 * t.x - 0.25 * t.y}, {"v": out})
-    y, x = np.mgrid[:80, :120]
-    # beyond the outermost nodes the value stays: pixel 19.5 is the first node's, 40 px apart
-    want = 3.0 + 0.5 * x.clip(19.5, 99.5) - 0.25 * y.clip(19.5, 59.5)
-    np.testing.assert_allclose(out, want, atol=40 * 0.5 / 4096 + 1e-4)  # windows in steps of 1/4096
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    # windows come in steps of 1/4096, and nodes 40 px apart differ by up to 20 and 10
+    np.testing.assert_allclose(out, 3.0 + 0.5 * x - 0.25 * y, atol=30 / 8192 + 1e-4)
+    assert {t.x for t in tiles} >= {0.0, shape[1] - 1.0}
+    assert {t.y for t in tiles} >= {0.0, shape[0] - 1.0}
+
+
+def test_nodes_of_short_ramps_are_the_middles_of_the_cells():
+    assert [t.x for t in plan((1, 90), 30, 10, 0)] == [14.5, 44.5, 74.5]
+    assert [t.y for t in plan((81, 1), 30, 10, 0)] == [13, 40, 67]
 
 
 def test_blocks_are_cut_around_their_tile():

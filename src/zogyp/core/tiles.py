@@ -2,7 +2,7 @@
 
 Every tile has a window; the windows add up to exactly 1 at every pixel. Where the windows of
 two tiles overlap, the result slides linearly from one tile's answer to the other's. With ramps
-as long as the tiles are apart this is linear interpolation between the tiles' kernels, which is
+as long as the nodes are apart this is linear interpolation between the tiles' kernels, which is
 how a PSF that varies over the image is followed.
 """
 
@@ -74,15 +74,17 @@ class _Span:
 def plan(shape: tuple[int, int], step: float, ramp: float, margin: int) -> list[Tile]:
     """Divide an image into tiles.
 
-    Each axis is divided into equal cells of at most ``step`` pixels, with a node in the middle of
-    each. A window is 1 within its cell and falls linearly over ``ramp`` pixels centred on the
-    border to the next cell; the outermost windows stay 1 up to the image's border.
+    Each axis is divided into equal cells of at most ``step`` pixels. With short ramps a tile is a
+    cell with its node in the middle: its window is 1 within and falls linearly over ``ramp`` pixels
+    centred on the border to the next cell; the outermost stay 1 up to the image's border.
+    With ``ramp >= step`` nodes are the cells' borders, those of the image among them, and a window
+    is a triangle from node to node: linear interpolation everywhere, extrapolation nowhere.
 
     Parameters
     ----------
     shape : (ny, nx) of the image.
     step : largest distance of nodes [px].
-    ramp : length of the transition [px]; not more than a cell is used, which gives triangles.
+    ramp : length of the transition [px].
     margin : least number of pixels around a window that its block holds besides.
 
     Returns
@@ -107,18 +109,26 @@ def plan(shape: tuple[int, int], step: float, ramp: float, margin: int) -> list[
     return tiles
 
 
+def _nodes(n: int, step: float, ramp: float) -> tuple[NDArray[np.float64], float]:
+    """Equally spaced nodes along an axis of n pixels, and the ramps' length, at most their distance."""
+    if ramp >= step:
+        nodes = np.linspace(0, n - 1, int(np.ceil((n - 1) / step)) + 1)
+        return nodes, (n - 1) / max(len(nodes) - 1, 1)
+    cells = int(np.ceil(n / step))
+    return (np.arange(cells) + 0.5) * n / cells - 0.5, min(ramp, n / cells)
+
+
 def _spans(n: int, step: float, ramp: float, margin: int) -> list[_Span]:
     """Tiles along one axis of n pixels."""
-    cells = max(1, int(np.ceil(n / step)))
-    width = n / cells
+    nodes, ramp = _nodes(n, step, ramp)
     x = np.arange(n)
-    # rises[j]: 0 before the transition between cells j - 1 and j, 1 after it
+    # rises[j]: 0 before the transition from node j - 1 to node j, 1 after it
     rises = [np.ones(n)]
-    for j in range(1, cells):
-        t = (x - (j * width - 0.5)) / max(min(ramp, width), 1e-9) + 0.5
+    for middle in (nodes[1:] + nodes[:-1]) / 2:
+        t = (x - middle) / max(ramp, 1e-9) + 0.5
         rises.append(np.round(t.clip(0, 1) * STEPS) / STEPS)
     rises.append(np.zeros(n))
-    windows = [rises[j] - rises[j + 1] for j in range(cells)]
+    windows = [rises[j] - rises[j + 1] for j in range(len(nodes))]
     inners = []
     for w in windows:
         inside = np.flatnonzero(w)
@@ -129,7 +139,7 @@ def _spans(n: int, step: float, ramp: float, margin: int) -> list[_Span]:
         # tiles that differ by the rounding of their borders get one length, to share their kernels
         length = fast_length(max(k for k in needed if k <= needed[j] + 2))
         start = s.start - (length - (s.stop - s.start)) // 2
-        spans.append(_Span((j + 0.5) * width - 0.5, s, start, length, windows[j][s].astype(np.float32)))
+        spans.append(_Span(float(nodes[j]), s, start, length, windows[j][s].astype(np.float32)))
     return spans
 
 
