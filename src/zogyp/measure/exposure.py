@@ -12,9 +12,9 @@ from zogyp.core.psfmodel import PSF
 from zogyp.errors import PixelError, StarsError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.background import background
-from zogyp.measure.moffat import Moffat, fit_moffat
+from zogyp.measure.moffat import Moffat
 from zogyp.measure.noise import SkyNoise, high_pass, robust_sigma, sky_noise
-from zogyp.measure.psf import fit_psf, grid_for, moffat_psf, order_for
+from zogyp.measure.psf import fit_profile, fit_psf, grid_for, moffat_psf, order_for
 from zogyp.measure.scene import Scene, fit_scene, star_stamps
 from zogyp.measure.sources import Sources, choose_stars, find_sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
@@ -198,18 +198,18 @@ def _model(
     chosen = choose_stars(sources, image.shape, fwhm=fwhm, reach=grid.radius, most=options.max_stars)
     if chosen.size < options.min_stars:
         raise StarsError(f"PSF of {image.name}", int(chosen.size), options.min_stars, hint)
-    psf = moffat_psf(Moffat(fwhm), grid)
-    scene = fit_scene(data, variance, good, sources, psf, sweeps=2, psf_error=0.2)
     profile = Moffat(fwhm)
-    for step, (order, error) in enumerate(((0, 0.05), (None, 0.02), (None, 0.01))):
-        if step > 0:
-            chosen = _consistent(scene, chosen, options.min_stars)
+    psf = moffat_psf(profile, grid)
+    scene = fit_scene(data, variance, good, sources, psf, sweeps=2, psf_error=0.2)
+    stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
+    profile = fit_profile(stamps, grid, profile)
+    psf = moffat_psf(profile, grid)
+    scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=0.1)
+    for error in (0.02, 0.01):
+        chosen = _consistent(scene, chosen, options.min_stars)
         stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
-        degree = 0 if order == 0 else order_for(chosen.size, options.order)
-        psf = fit_psf(stamps, grid, degree, profile, image.shape)
-        if step == 0:
-            profile = fit_moffat(psf.basis[0].astype(np.float64), grid.sampling, fwhm)
-        scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1 + (step == 1), psf_error=error)
+        psf = fit_psf(stamps, grid, order_for(chosen.size, options.order), profile, image.shape)
+        scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=error)
     return psf, scene, chosen
 
 

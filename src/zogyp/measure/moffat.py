@@ -11,6 +11,7 @@ from scipy.optimize import least_squares
 F8 = NDArray[np.float64]
 # three-point Gauss-Legendre rule over a pixel
 _OFFSETS = (-0.3872983346207417, 0.0, 0.3872983346207417)
+STEEPEST = 8.0  # beta; nearly a Gaussian
 _SHARES = (5 / 18, 8 / 18, 5 / 18)
 
 
@@ -37,6 +38,19 @@ class Moffat:
         return out * (self.beta - 1) / (np.pi * a2)
 
 
+def moffat_from(p: F8) -> Moffat:
+    """Profile of four unbounded parameters: ln fwhm, ln (beta - 1.2), two of the shear."""
+    beta = min(1.2 + float(np.exp(min(p[1], 3.0))), STEEPEST)
+    e1, e2 = 0.9 * np.tanh(p[2:4]) / np.sqrt(2)
+    return Moffat(float(np.exp(p[0])), beta, float(e1), float(e2))
+
+
+def parameters_of(m: Moffat) -> F8:
+    """The inverse of `moffat_from`."""
+    e = np.arctanh(np.array([m.e1, m.e2]) * np.sqrt(2) / 0.9)
+    return np.array([np.log(m.fwhm), np.log(m.beta - 1.2), e[0], e[1]])
+
+
 def fit_moffat(values: F8, sampling: float, fwhm: float) -> Moffat:
     """The Moffat profile nearest to a PSF given on a (k, k) grid around ``k // 2``.
 
@@ -48,8 +62,7 @@ def fit_moffat(values: F8, sampling: float, fwhm: float) -> Moffat:
     core = core / core.max()
 
     def residual(p: F8) -> F8:
-        m = Moffat(np.exp(p[0]), 1.2 + np.exp(p[1]), *(0.9 * np.tanh(p[2:4])))
-        s = m.stamp(2 * h + 1, sampling, p[5], p[6])
+        s = moffat_from(p).stamp(2 * h + 1, sampling, p[5], p[6])
         out: F8 = (np.exp(p[4]) * s / s.max() - core).ravel()
         return out
 
@@ -58,7 +71,5 @@ def fit_moffat(values: F8, sampling: float, fwhm: float) -> Moffat:
         p = least_squares(residual, start, max_nfev=60).x
     except ValueError:
         return Moffat(fwhm)
-    m = Moffat(
-        float(np.exp(p[0])), float(min(1.2 + np.exp(p[1]), 8.0)), *(float(e) for e in 0.9 * np.tanh(p[2:4]))
-    )
+    m = moffat_from(p)
     return m if 0.3 * fwhm < m.fwhm < 3 * fwhm else Moffat(fwhm)

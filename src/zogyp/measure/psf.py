@@ -14,16 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
+from scipy.optimize import least_squares
 
 from zogyp.core.psfmodel import PSF, SPLINE, polynomial
 from zogyp.core.stamps import stack_draw, stack_transpose
-from zogyp.measure.moffat import Moffat, fit_moffat
+from zogyp.measure.moffat import Moffat, fit_moffat, moffat_from, parameters_of
 from zogyp.measure.noise import excess_variance
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
 ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
 OUTLIER = 5.0  # sigma
+PROFILE_STARS = 60  # brightest stars that the Moffat profile is fitted to
+PROFILE_ERROR = 0.05  # of a profile's pixels, as no star is quite a Moffat
 SCATTER_STARS = 64  # brightest stars that tell how far the model is from single stars
 
 
@@ -89,6 +92,45 @@ def moffat_psf(profile: Moffat, grid: Grid) -> PSF:
     """A constant PSF from a profile."""
     plane = profile.stamp(grid.k, grid.sampling)
     return PSF(basis=plane[None].astype(np.float32), sampling=grid.sampling, fwhm=profile.fwhm)
+
+
+def fit_profile(stars: StarStamps, grid: Grid, start: Moffat) -> Moffat:
+    """The Moffat profile that fits the pixels of the brightest stars best, each with its own flux and sky.
+
+    Within four FWHM; falls back to ``start`` where the fit does not converge to something sensible.
+    """
+    best = np.argsort(-stars.flux, kind="stable")[:PROFILE_STARS]
+    r = grid.radius
+    reach = np.arange(-r, r + 1)
+    near = np.hypot(reach[:, None], reach[None, :]) < 4 * start.fwhm
+    data = stars.data[best][:, near].astype(np.float64)
+    x, y, ones = stars.x[best], stars.y[best], np.ones((best.size, 1))
+    spread = (PROFILE_ERROR * stars.flux[best])[:, None] * start.stamp(2 * r + 1)[near][None]
+    weight = 1 / (stars.variance[best][:, near].astype(np.float64) + spread**2)
+
+    def residual(p: F8) -> F8:
+        profile = moffat_from(p)
+        plane = spline_filter(profile.stamp(grid.k, grid.sampling), order=SPLINE, mode="mirror")[None]
+        model = stack_draw(plane, x, y, ones, r, grid.sampling)[:, near].astype(np.float64)
+        flux, sky = _flux_and_sky(data, model, weight)
+        e: F8 = (data - flux[:, None] * model - sky[:, None]) * np.sqrt(weight)
+        return np.clip(e, -20, 20).ravel()
+
+    first = parameters_of(start)
+    try:
+        fit = least_squares(residual, first, loss="soft_l1", f_scale=3.0, diff_step=1e-3, max_nfev=25)
+    except ValueError:
+        return start
+    found = moffat_from(fit.x)
+    return found if 0.4 * start.fwhm < found.fwhm < 2.5 * start.fwhm else start
+
+
+def _flux_and_sky(data: F8, model: F8, weight: F8) -> tuple[F8, F8]:
+    """Weighted linear fit ``data = flux model + sky`` of every star (row)."""
+    w, wm = weight.sum(1), (weight * model).sum(1)
+    wmm, wd, wmd = (weight * model**2).sum(1), (weight * data).sum(1), (weight * model * data).sum(1)
+    det = np.maximum(w * wmm - wm**2, 1e-300)
+    return (w * wmd - wm * wd) / det, (wmm * wd - wm * wmd) / det
 
 
 def fit_psf(stars: StarStamps, grid: Grid, order: int, prior: Moffat, shape: tuple[int, int]) -> PSF:
