@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1] / "src" / "zogyp"
 LAYERS = (
     ("errors", "options", "stopwatch"),
     ("core",),
-    ("image", "io", "headers", "lzw", "fitsfile", "companions", "products", "psf_files", "sky", "simulate"),
+    ("image", "io", "headers", "lzw", "scaling", "fitsfile", "companions", "products", "psf_files", "sky", "simulate"),
     ("measure",),
     ("registration", "fluxscale", "repair"),
     ("subtraction", "differencing", "summary", "coaddition", "transients", "efficiency"),

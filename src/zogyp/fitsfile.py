@@ -27,12 +27,12 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zogyp import lzw
-from zogyp.errors import FileError, HeaderError, NoImageError
+from zogyp.errors import FileError, NoImageError
 from zogyp.headers import BROKEN, cleaned, inherited, quiet
+from zogyp.scaling import STORED, Scaling
 
-PIECE = 1 << 20  # pixels handled at a time: stays in the processor's cache
+PIECE = 1 << 18  # pixels handled at a time: stays in the processor's cache
 MOST_COMPRESSED = 5000  # no image worth reading is compressed further; more is a hostile header
-LARGEST = float(np.finfo(np.float32).max)
 
 # Extensions that are never the image: masks, weights, errors, models, tables of distortion.
 ASIDE = frozenset(
@@ -84,7 +84,7 @@ def split_path(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     text = os.fspath(path)
     whole = Path(text).expanduser()
     match = re.fullmatch(r"(.+?)\[([^\[\]]*)\]", text, flags=re.DOTALL)
-    if match is None or whole.exists():
+    if match is None or os.path.exists(whole):  # unlike Path.exists, it never raises
         return whole, None
     return Path(match[1]).expanduser(), match[2].strip()
 
@@ -213,70 +213,6 @@ class FitsFile:
             raise FileError(self.path, reason)
 
 
-STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How stored values become pixel values: ``bzero + bscale * stored``, NaN where ``blank`` is stored."""
-
-    bitpix: int
-    bscale: float = 1.0
-    bzero: float = 0.0
-    blank: int | None = None
-
-    @classmethod
-    def of(cls, header: fits.Header, bitpix: int, path: Path) -> Scaling:
-        """Read BSCALE, BZERO and BLANK and refuse what float32 cannot hold."""
-        bscale = _scale_card(header, "BSCALE", 1, path)
-        bzero = _scale_card(header, "BZERO", 0, path)
-        blank = header.get("BLANK") if bitpix > 0 else None
-        if isinstance(blank, bool) or not isinstance(blank, int):
-            blank = None
-        if bscale == 0:
-            raise HeaderError(f"{path}: header keyword BSCALE", bscale, "other than 0")
-        allowed = "small enough for the pixels to fit into float32"
-        if bitpix > 0 and abs(bscale) * 2.0**bitpix + abs(bzero) > LARGEST:
-            key = "BZERO" if abs(bzero) > abs(bscale) * 2.0**bitpix else "BSCALE"
-            raise HeaderError(f"{path}: header keyword {key}", bzero if key == "BZERO" else bscale, allowed)
-        # an offset so large that fewer than 256 of the 2^bitpix steps survive rounding to 24 bits
-        if bitpix in (8, 16) and np.spacing(np.float32(abs(bzero))) > 2.0 ** (bitpix - 8) * abs(bscale):
-            allowed = "small enough for float32 to tell the steps of BSCALE apart"
-            raise HeaderError(f"{path}: header keyword BZERO", bzero, allowed)
-        return cls(bitpix, bscale, bzero, blank)
-
-    @property
-    def plain(self) -> bool:
-        """Whether the stored values are the pixel values."""
-        return self.bscale == 1 and self.bzero == 0 and self.blank is None
-
-    def apply(self, raw: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
-        """Pixel values of stored ones, both in the machine's byte order."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.bscale == 1 and self.bzero == 0:
-                out = raw.astype(dtype, copy=not raw.flags.writeable)
-            elif self.bscale == 1 and self.bitpix > 8 and self.bzero == 2.0 ** (self.bitpix - 1):
-                # unsigned integers, exactly: flip the sign bit; adding 2^63 in floats would lose the low bits
-                unsigned = np.dtype(f"u{raw.dtype.itemsize}")
-                out = (raw.view(unsigned) ^ unsigned.type(1 << (self.bitpix - 1))).astype(dtype)
-            else:
-                out = (raw * np.float64(self.bscale) + self.bzero).astype(dtype)
-        if self.blank is not None:
-            out[raw == self.blank] = np.nan
-        return out
-
-
-def _scale_card(header: fits.Header, key: str, default: float, path: Path) -> float:
-    """BSCALE or BZERO as a float that float32 can hold."""
-    value = header.get(key, default)
-    if isinstance(value, fits.card.Undefined) or value is None:
-        return float(default)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-    if not good:
-        raise HeaderError(f"{path}: header keyword {key}", value, "a number that float32 can hold")
-    return float(value)
-
-
 def _entry(index: int, hdu: Any) -> Entry:
     """Describe one unit, whatever its header holds."""
     header, _ = cleaned(hdu.header)
@@ -289,7 +225,7 @@ def _entry(index: int, hdu: Any) -> Entry:
     if known and not isinstance(hdu, fits.GroupsHDU) and bitpix in STORED:
         kind = "image" if axes and min(axes) > 0 else "no data"
     else:
-        kind = "table" if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else "other"
+        kind = "table" if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) else "unknown"
     version = header.get("EXTVER", 1)
     return Entry(
         index=index,
@@ -298,7 +234,7 @@ def _entry(index: int, hdu: Any) -> Entry:
         kind=kind,
         axes=axes,
         bitpix=bitpix if bitpix in STORED else 8,
-        offset=hdu.fileinfo()["datLoc"],
+        offset=_where(hdu)[0],
         compression=str(getattr(hdu, "compression_type", "unknown")) if compressed else None,
     )
 
@@ -326,7 +262,7 @@ def open_fits(path: Path) -> Iterator[FitsFile]:
             except (*BROKEN, MemoryError, OverflowError, AssertionError) as error:
                 raise FileError(path, f"not a readable FITS file (truncated or damaged): {error}") from error
             file = FitsFile(path, source, hdus, size)
-            _check_whole(file)
+        _check_whole(file)
         try:
             yield file
         finally:
@@ -336,15 +272,30 @@ def open_fits(path: Path) -> Iterator[FitsFile]:
 
 def _check_whole(file: FitsFile) -> None:
     """Refuse a file that ends before the last of its parts does; only the padding may lack."""
+    end = 0
     for entry, hdu in zip(file.entries, file.hdus, strict=True):
-        info = hdu.fileinfo()
+        start, span = _where(hdu)
         if entry.kind == "image" and entry.compression is None:
             needed = entry.offset + math.prod(entry.axes) * abs(entry.bitpix) // 8
         else:
-            needed = info["datLoc"] + max(info["datSpan"] - 2879, 0)
+            needed = start + max(span - 2879, 0)
         if file.size < needed:
             reason = f"truncated: extension {entry.index} needs {needed} bytes, the file has {file.size}"
             raise FileError(file.path, reason)
+        end = start + span
+    file.source.seek(end)
+    rest = file.source.read(1 << 20) if file.size > end > 0 else b""
+    unfinished = all(rest[i : i + 8].rstrip() != b"END" for i in range(0, len(rest), 80))
+    if rest and b"XTENSION".startswith(rest[:8]) and unfinished:
+        raise FileError(file.path, f"truncated: the header of extension {len(file.entries)} does not end")
+
+
+def _where(hdu: Any) -> tuple[int, int]:
+    """Where the data of a unit begin in the file and how many bytes they span; zeros when it is corrupted."""
+    if not hasattr(hdu, "fileinfo"):
+        return 0, 0
+    info = hdu.fileinfo()
+    return info["datLoc"], info["datSpan"]
 
 
 @contextmanager

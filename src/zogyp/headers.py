@@ -48,7 +48,7 @@ ZERO_POINT = (
 EXPOSURE = ("EXPTIME", "EXPOSURE", "XPOSURE", "EFFEXPTM", "ITIME", "EXP_TIME")
 ELECTRONS = re.compile(r"(?:e|e-|(?:photo-?)?electrons?)(?![a-z])")
 COUNTS = re.compile(r"(?:adu|dn|counts?|cts?)(?![a-z])")
-RATE = re.compile(r"(?:/s|/sec|/second|\.?s-1|\*?s\*\*-?\(?-?1\)?|s\^-1)$")
+RATE = re.compile(r"(?:/ ?s(?:ec(?:ond)?)?|[ .*]s(?:\^|\*\*)?\(?-1\)?)$")
 
 COORDINATES = re.compile(
     r"(?:CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CRDER|CSYER|CNAME)\d+[A-Z]?|(?:CD|PC)\d+_\d+[A-Z]?|PC\d{6}"
@@ -62,6 +62,11 @@ STRUCTURE = re.compile(
     r"|NEXTEND|END|ZIMAGE|ZCMPTYPE|ZBITPIX|ZNAXIS\d*|ZTILE\d+|ZNAME\d+|ZVAL\d+|ZQUANTIZ|ZDITHER0|ZBLANK|ZSCALE"
     r"|ZZERO|ZTENSION|ZPCOUNT|ZGCOUNT|ZSIMPLE|ZEXTEND|ZBLOCKED|ZMASKCMP|FZALGOR|FZTILE|FZQVALUE|FZQMETHD|FZDTHRSD"
 )
+
+FURTHER_AXES = re.compile(
+    r"(?:CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CRDER|CSYER|CNAME)(?:[3-9]|\d\d)[A-Z]?|WCSAXES"
+    r"|(?:CD|PC)(?:\d+_(?:[3-9]|\d\d)|(?:[3-9]|\d\d)_\d+)[A-Z]?|(?:PV|PS)(?:[3-9]|\d\d)_\d+[A-Z]?"
+)  # of a cube with a third axis of length 1
 
 _ONE_AT_A_TIME = threading.RLock()  # the filters of warnings belong to the process, not to a thread
 
@@ -192,7 +197,7 @@ def _amplifiers(values: dict[str, Any], pattern: re.Pattern[str]) -> dict[str, f
 
 def _gain(values: dict[str, Any], found: Detector, name: str) -> float | None:
     """Electrons per unit of the image, from its gain, unit and exposure."""
-    unit = str(values.get("BUNIT", "")).lower().replace(" ", "")
+    unit = str(values.get("BUNIT", "")).lower().strip()
     electrons = ELECTRONS.match(unit) is not None
     gain = 1.0 if electrons else _header_gain(values, found.notes, name)
     if electrons and _first(values, GAIN) not in (None, 1.0):
@@ -279,12 +284,14 @@ def celestial(header: fits.Header, hdus: fits.HDUList | None = None) -> tuple[WC
             if wcs.naxis > 2:
                 wcs = wcs.celestial
             middle = [[header.get("NAXIS1", 2) / 2.0, header.get("NAXIS2", 2) / 2.0]]
-            sky = wcs.all_pix2world(np.array([*middle, [middle[0][0] + 1, middle[0][1] + 1]]), 0)
+            sky = wcs.all_pix2world(np.array(middle), 0)
+            matrix = np.asarray(wcs.pixel_scale_matrix)
+            flat = abs(np.linalg.det(matrix)) < 1e-9 * np.abs(matrix).max() ** 2
         except (*BROKEN, MemoryError) as error:
             reason = " ".join(str(error).split())[:150]
             return None, f"the coordinates (WCS) of the header are broken and were left out: {reason}"
-    if not np.all(np.isfinite(sky)) or np.all(sky[0] == sky[1]):
-        return None, "the coordinates (WCS) of the header are not finite at the image's centre: left out"
+    if flat or not np.all(np.isfinite(sky)):
+        return None, "the coordinates (WCS) of the header are singular or not finite: left out"
     return wcs, None
 
 
@@ -302,7 +309,8 @@ def carried(header: fits.Header | None, wcs: WCS | None) -> tuple[fits.Header, l
         Tables of lookup distortions that must go into the same file.
     """
     original, _ = cleaned(header) if header is not None else (fits.Header(), 0)
-    kept = [card for card in original.cards if not STRUCTURE.fullmatch(card.keyword)]
+    unfit = FURTHER_AXES if original.get("NAXIS", 2) > 2 else re.compile(r"\b\B")
+    kept = [c for c in original.cards if not (STRUCTURE.fullmatch(c.keyword) or unfit.fullmatch(c.keyword))]
     plain = fits.Header([c for c in kept if not COORDINATES.fullmatch(c.keyword)], copy=True)
     if wcs is None:
         return plain, []

@@ -27,10 +27,10 @@ from zogyp import companions
 from zogyp.errors import InputError, OutputError, PixelError
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
 from zogyp.headers import carried, celestial, detector, quiet
-from zogyp.image import UNUSABLE, Flag, FloatImage, Image
+from zogyp.image import Flag, FloatImage, Image
 from zogyp.options import InputOptions
 
-PIECE = 1 << 20  # pixels converted at a time
+PIECE = 1 << 18  # pixels converted at a time
 BLOCK = 2880  # bytes; a FITS file is made of such
 BITPIX = {"f": (-32, ">f4"), "u2": (16, ">i2"), "i2": (16, ">i2"), "u1": (8, "u1"), "i4": (32, ">i4")}
 
@@ -130,7 +130,8 @@ def _flagged(image: Image, bad: NDArray[np.bool_] | None, *, trusted: bool) -> I
     A saturation level of the header that condemns more than half of the image is not ``trusted``.
     """
     data, mask = image.data, image.mask
-    no_data = ~np.isfinite(data)
+    no_data = np.isfinite(data)
+    np.logical_not(no_data, out=no_data)  # in place: images are large
     if no_data.any():
         data[no_data] = np.nan
         mask[no_data] |= np.uint16(Flag.NO_DATA)
@@ -149,7 +150,7 @@ def _flagged(image: Image, bad: NDArray[np.bool_] | None, *, trusted: bool) -> I
             mask[saturated] |= np.uint16(Flag.SATURATED)
     if bad is not None:
         mask[bad] |= np.uint16(Flag.BAD)
-    if not np.any((mask & np.uint16(UNUSABLE)) == 0):
+    if not np.any(mask == 0):
         raise PixelError(image.name, "every pixel is bad, saturated or without a value", 0, data.size)
     return image
 
@@ -228,9 +229,9 @@ def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator
         overwritten.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # os.path: unlike Path's methods these never raise
         raise OutputError(path, "it is a directory")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:
         raise OutputError(path, "it exists already")
     temporary = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
