@@ -379,3 +379,14 @@ def test_importing_draws_in_nothing():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
+
+
+def test_identical_images(tmp_path):
+    same = made(n=0)
+    for plane in (same.D, same.Scorr):
+        plane[:] = 0
+    same.summary["scorr_mad"] = 0.0
+    text = report.render(same)
+    read_html(text)
+    assert "the two images are the same" in text
+    opened(plots.save_overview(same, tmp_path / "o.png").read_bytes())

@@ -115,7 +115,7 @@ def psf_figure(stamps: dict[str, NDArray[Any]]) -> Figure:
     stamps : dict of (k, k) arrays
         Title of each and its pixels, at least one.
     """
-    figure = canvas.new_figure(2.5 * max(2, len(stamps)) + 0.3, 2.9)
+    figure = canvas.new_figure(2.5 * len(stamps) + 0.6, 2.9)
     panels = figure.subplots(1, len(stamps), squeeze=False)[0]
     picture: Any = None
     for axes, (title, stamp) in zip(panels, stamps.items(), strict=True):

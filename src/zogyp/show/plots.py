@@ -66,7 +66,7 @@ def overview_figure(subtraction: Subtraction) -> Figure:
     width, height = _panel_inches(nx, ny)
     figure = canvas.new_figure(2 * (width + 1.25), 2 * (height + 0.45) + 0.9, layout="compressed")
     panels = figure.subplots(2, 2, sharex=True, sharey=True, squeeze=True)
-    unit = _unit(subtraction)
+    unit = image_unit(subtraction)
     letters = int(8 * width)  # that fit above a panel
     _draw_sky(panels[0, 0], new, "new: " + canvas.clean(subtraction.new.name, letters), unit)
     _draw_sky(panels[0, 1], ref, "reference: " + canvas.clean(subtraction.ref.name, letters), unit)
@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _unit(subtraction: Subtraction) -> str:
+def image_unit(subtraction: Subtraction) -> str:
     """Unit of the new image's pixels as its header states it, else ADU."""
     header = subtraction.new.header
     unit = header.get("BUNIT") if header is not None else None

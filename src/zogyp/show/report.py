@@ -27,9 +27,13 @@ INPUT_ROWS = (
     ("saturation", "saturation", "ADU"),
     ("background", "sky", "ADU"),
     ("sigma", "noise of the sky", "ADU"),
+    ("zero_point", "zero point", "mag"),
+    ("n_sources", "sources", ""),
     ("fwhm", "seeing (FWHM)", "px"),
     ("n_stars", "stars in the PSF", ""),
+    ("psf_order", "order of the PSF's variation", ""),
     ("psf_chi2", "reduced chi² of the PSF", ""),
+    ("usable_fraction", "usable fraction of the pixels", ""),
 )
 SCALE_ROWS = (
     ("F_n", "flux scale of new (F_n)", ""),
@@ -111,8 +115,8 @@ def render(subtraction: Subtraction, n_cutouts: int = 24) -> str:
         gallery=_gallery(subtraction, n_cutouts),
         table=_table(subtraction, rows),
         figures=_figures(subtraction),
-        inputs=_inputs(summary),
-        scale=_scale(summary),
+        inputs=_inputs(summary, plots.image_unit(subtraction)),
+        scale=_scale(summary, plots.image_unit(subtraction)),
         timings=_timings(summary),
         options=[{"name": name, "value": value} for name, value in flatten(summary.get("options"))],
         others=[
@@ -271,18 +275,25 @@ def _figures(subtraction: Subtraction) -> list[dict[str, str]]:
     ]
 
 
-def _inputs(summary: dict[str, Any]) -> list[dict[str, str]]:
+def _in_unit(rows: tuple[tuple[str, str, str], ...], adu: str) -> list[tuple[str, str, str]]:
+    """Rows with the image's own unit in the place of ADU."""
+    return [(key, name, unit.replace("ADU", adu)) for key, name, unit in rows]
+
+
+def _inputs(summary: dict[str, Any], adu: str) -> list[dict[str, str]]:
     inputs = summary.get("inputs") or {}
     new, ref = inputs.get("new") or {}, inputs.get("ref") or {}
     rows = [
         {"name": name, "new": text(new.get(key), unit), "ref": text(ref.get(key), unit)}
-        for key, name, unit in INPUT_ROWS
+        for key, name, unit in _in_unit(INPUT_ROWS, adu)
     ]
     return [row for row in rows if (row["new"], row["ref"]) != (UNKNOWN, UNKNOWN)]
 
 
-def _scale(summary: dict[str, Any]) -> list[dict[str, str]]:
-    rows = [{"name": name, "value": text(summary.get(key), unit)} for key, name, unit in SCALE_ROWS]
+def _scale(summary: dict[str, Any], adu: str) -> list[dict[str, str]]:
+    rows = [
+        {"name": name, "value": text(summary.get(key), unit)} for key, name, unit in _in_unit(SCALE_ROWS, adu)
+    ]
     error = summary.get("F_r_err")
     if isinstance(error, (int, float)) and isinstance(summary.get("F_r"), (int, float)):
         rows[1]["value"] = plus_minus(float(summary["F_r"]), float(error))
