@@ -54,9 +54,12 @@ class Half:
     psf_noise: float
 
     def psf_at(self, x: float, y: float, size: int) -> F8:
-        """PSF at a position, with what lies below the cut set to zero."""
+        """PSF at a position; with a cut, what lies below it is zero and the rest has unit sum again."""
         stamp = self.exposure.psf.at(x, y, size=size)
-        return np.where(stamp < self.cut * stamp.max(), 0.0, stamp) if self.cut > 0 else stamp
+        if self.cut > 0:
+            stamp = np.where(stamp < self.cut * stamp.max(), 0.0, stamp)
+            stamp /= stamp.sum()
+        return stamp
 
     def side(self, x: float, y: float, size: int, flux: float, sigma: float) -> zogy.Side:
         """What the kernels need; the pixels are not looked at."""
