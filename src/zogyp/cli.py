@@ -27,6 +27,7 @@ from zogyp.sky import Sky
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Report = Annotated[bool, Parameter(negative="--no-report", show_default=False)]
 Flags = Annotated[Any, Parameter(name="*")]
 
 
@@ -54,6 +55,7 @@ def subtract(
     *,
     output: Output = Path("Zoutput"),
     name: str | None = None,
+    report: Report = True,
     options: Flags = None,
     common: Common = Common(),
 ) -> None:
@@ -69,6 +71,8 @@ def subtract(
         Folder for the results.
     name
         First part of the results' names; default: the name of the new image.
+    report
+        Write an HTML report too.
     """
     import zogyp
     from zogyp import cli_output as out
@@ -78,9 +82,8 @@ def subtract(
         result = zogyp.subtract(new, ref, chosen, progress=progress)
         progress("writing", 1.0)
         files = dict(result.write(output, name))
-        report = out.write_report(result, files, quiet=common.quiet)
-    if report:
-        files["report"] = report
+        if report:
+            files |= out.write_report(result, files, quiet=common.quiet)
     if common.json:
         out.print_json({**result.summary, "files": files})
     elif not common.quiet:
@@ -183,6 +186,7 @@ def demo(
     *,
     output: Output = Path("zogyp-demo"),
     seed: int = 1,
+    report: Report = True,
     options: Flags = None,
     common: Common = Common(),
 ) -> None:
@@ -194,6 +198,8 @@ def demo(
         Folder for images, pictures and report.
     seed
         Number that decides everything random.
+    report
+        Write an HTML report too.
     """
     from zogyp import cli_output as out
     from zogyp.demo import run_demo
@@ -201,9 +207,8 @@ def demo(
     chosen = make_options(SubtractOptions, options, common.config)
     with out.progress(common.quiet) as progress:
         shown = run_demo(output, seed=seed, options=chosen, progress=progress)
-        report = out.write_report(shown.result, shown.files, quiet=common.quiet)
-    if report:
-        shown.files["report"] = report
+        if report:
+            shown.files.update(out.write_report(shown.result, shown.files, quiet=common.quiet))
     if common.json:
         out.print_json({**shown.summary, "files": shown.files})
     elif not common.quiet:

@@ -55,8 +55,8 @@ def note(text: str) -> None:
     print(f"zogyp: {text}", file=sys.stderr)
 
 
-def write_report(result: Subtraction, files: Mapping[str, Path], *, quiet: bool) -> Path | None:
-    """Write the HTML report beside the other files, or tell how to get it."""
+def write_report(result: Subtraction, files: Mapping[str, Path], *, quiet: bool) -> dict[str, Path]:
+    """Write the HTML report beside the other files and name it, or tell how to get it."""
     from zogyp.show.report import write_report as write
 
     summary = Path(files["summary"])
@@ -66,8 +66,8 @@ def write_report(result: Subtraction, files: Mapping[str, Path], *, quiet: bool)
     except MissingExtraError as error:
         if not quiet:
             note(f"no report: {error}")
-        return None
-    return path
+        return {}
+    return {"report": path}
 
 
 def print_json(value: Any) -> None:
@@ -189,8 +189,14 @@ def print_demo(demo: Demo) -> None:
             f"{row['flux_err']:.0f}" if found else "",
             f"{row['true_snr']:+.1f}",
             f"{row['snr']:+.1f}" if found else "-",
-            "found" if found else "not found",
+            "found" if found else "missed",
         )
+    for row in demo.false:
+        place, flux = (
+            (f"{row['x']:.1f}", f"{row['y']:.1f}"),
+            (f"{row['flux']:+.0f}", f"{row['flux_err']:.0f}"),
+        )
+        table.add_row(*place, "", *flux, "", f"{row['snr']:+.1f}", "false")
     show(table)
     said = demo.summary
     show(

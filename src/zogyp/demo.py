@@ -31,6 +31,7 @@ class Demo:
     ----------
     result : the subtraction.
     matches : a row per true transient: x, y, true_flux, true_snr, found, flux, flux_err, snr.
+    false : rows of the table of transients that no true one explains.
     summary : n_true, n_found, n_false, threshold, n_detectable, n_found_detectable, scorr_mad.
     files : what was written where.
     command : the shell command that does the same subtraction.
@@ -38,6 +39,7 @@ class Demo:
 
     result: Subtraction
     matches: Table
+    false: Table
     summary: dict[str, Any]
     command: str
     files: dict[str, Path] = field(default_factory=dict)
@@ -78,22 +80,22 @@ def run_demo(
         files["picture"] = picture
     except MissingExtraError:
         pass  # the report will say what is missing
-    matches, n_false = match(pair.transients, result.transients)
-    summary = _summary(matches, n_false, options.transients.threshold)
+    matches, false = match(pair.transients, result.transients)
+    summary = _summary(matches, false, options.transients.threshold)
     summary["scorr_mad"] = result.summary["scorr_mad"]
     command = f"zogyp subtract {files['new']} {files['ref']} -o {folder}"
-    return Demo(result, matches, summary, command, files)
+    return Demo(result, matches, false, summary, command, files)
 
 
-def match(truth: Table, found: Table, radius: float = MATCH_RADIUS) -> tuple[Table, int]:
+def match(truth: Table, found: Table, radius: float = MATCH_RADIUS) -> tuple[Table, Table]:
     """Pair true transients with the nearest found one of the same sign.
 
     Returns
     -------
     matches : Table
         A row per true transient, the most significant first.
-    n_false : int
-        Found transients that no true one explains.
+    false : Table
+        Rows of ``found`` that no true one explains.
     """
     from astropy.table import Table
 
@@ -117,18 +119,21 @@ def match(truth: Table, found: Table, radius: float = MATCH_RADIUS) -> tuple[Tab
         if hit:
             used[best] = True
         rows.append(row)
-    return Table(rows=rows), int(np.count_nonzero(~used))
+    return Table(rows=rows), found[~used]
 
 
-def _summary(matches: Table, n_false: int, threshold: float) -> dict[str, Any]:
+def _summary(matches: Table, false: Table, threshold: float) -> dict[str, Any]:
     found = np.asarray(matches["found"], dtype=bool)
     detectable = np.abs(np.asarray(matches["true_snr"])) >= threshold
     return {
         "n_true": len(matches),
         "n_found": int(found.sum()),
-        "n_false": n_false,
+        "n_false": len(false),
         "threshold": threshold,
         "n_detectable": int(detectable.sum()),
         "n_found_detectable": int((found & detectable).sum()),
+        "false": [
+            {name: row[name] for name in ("x", "y", "flux", "flux_err", "snr", "flags")} for row in false
+        ],
         "transients": [dict(zip(row.colnames, row.as_void().item(), strict=True)) for row in matches],
     }

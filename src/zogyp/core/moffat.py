@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from zogyp.core.jit import compiled
 
-CORE = 2.5  # FWHM within which a pixel is integrated by quadrature
+CORE = 2.5  # FWHM within which a pixel is integrated by quadrature,
+SHARP = 8.0  # and at least so many pixels: 1e-4 of what lies outside
 REACH = 8.0  # FWHM to which even the faintest star is drawn; the brightest ten times as far
 QUADRATURE = 5  # nodes per axis and pixel: 3e-6 of a pixel at a FWHM of 1.2 px
 
@@ -54,7 +55,7 @@ def star_rows(
     rows[:, 6] = beta
     wing = fwhm * (rows[:, 2] / faint) ** (1 / (2 * beta))
     rows[:, 7] = np.clip(wing, REACH * fwhm, 10 * REACH * fwhm)
-    rows[:, 8] = CORE * fwhm
+    rows[:, 8] = np.maximum(CORE * fwhm, SHARP)
     return rows[np.argsort(rows[:, 1], kind="stable")]
 
 
