@@ -208,8 +208,8 @@ def _extent(picture: Any) -> tuple[int, int]:
 def _mark(axes: Axes, rows: list[dict[str, Any]], longest: int, *, label: bool) -> None:
     """Circle what rose and square what fell, the most significant first."""
     ranked = sorted(rows, key=lambda row: -abs(row["snr"]))[:MOST_MARKS]
-    # 11 points across, or 16 pixels of an image so small that its pixels are large
-    size = max(11.0, min(60.0, 16 * 72 * 6 / longest)) ** 2
+    # 11 points across (fewer in a crowd), or 16 pixels of an image so small that its pixels are large
+    size = max(11.0 if len(rows) <= 100 else 7.0, min(60.0, 16 * 72 * 6 / longest)) ** 2
     for sign, marker, colour in ((1, "o", canvas.POSITIVE), (-1, "s", canvas.NEGATIVE)):
         chosen = [row for row in ranked if (row["sign"] > 0) == (sign > 0)]
         if chosen:
