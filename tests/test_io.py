@@ -699,8 +699,9 @@ def simple_wcs():
 
 def test_cards_are_kept_and_the_old_structure_is_not(tmp_path):
     cards = {
-        "OBJECT": "M31", "BZERO": 32768, "BSCALE": 1, "CHECKSUM": "abc", "DATASUM": "1", "BLANK": 5, "EXTNAME": "SCI",
-        "ZCMPTYPE": "RICE_1", "NAXIS3": 4, "LONG": "word " * 40, "BUNIT": "adu", "HIERARCH ESO INS": 3,
+        "OBJECT": "M31", "BZERO": 32768, "BSCALE": 1, "CHECKSUM": "abc", "DATASUM": "1", "BLANK": 5,
+        "EXTNAME": "SCI", "ZCMPTYPE": "RICE_1", "NAXIS3": 4, "LONG": "word " * 40, "BUNIT": "adu",
+        "HIERARCH ESO INS": 3,
     }  # fmt: skip
     header = fits.Header(cards)
     header.add_history("kept")

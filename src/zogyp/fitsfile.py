@@ -201,8 +201,8 @@ class FitsFile:
         with quiet():
             try:
                 data = np.asarray(self.hdus[entry.index].data)
-            except (*BROKEN, RuntimeError, MemoryError, zlib.error, EOFError) as error:
-                raise FileError(self.path, f"the compressed image is damaged: {error}") from error
+            except Exception as error:  # the exceptions of the decoders have no public name
+                raise FileError(self.path, f"the compressed image is damaged: {_one_line(error)}") from error
         return data.astype(data.dtype.newbyteorder("="), copy=False)
 
     def _check_size(self, entry: Entry) -> None:
@@ -239,6 +239,11 @@ def _entry(index: int, hdu: Any) -> Entry:
     )
 
 
+def _one_line(error: BaseException) -> str:
+    """What an error says, in one line of bearable length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 @contextmanager
 def open_fits(path: Path) -> Iterator[FitsFile]:
     """Open a FITS file, plain or compressed as a whole (gzip, bzip2, xz, compress).
@@ -260,7 +265,9 @@ def open_fits(path: Path) -> Iterator[FitsFile]:
                 hdus = fits.open(source, memmap=False, lazy_load_hdus=False, do_not_scale_image_data=True)
                 _ = len(hdus)
             except (*BROKEN, MemoryError, OverflowError, AssertionError) as error:
-                raise FileError(path, f"not a readable FITS file (truncated or damaged): {error}") from error
+                raise FileError(
+                    path, f"not a readable FITS file (truncated or damaged): {_one_line(error)}"
+                ) from error
             file = FitsFile(path, source, hdus, size)
         _check_whole(file)
         try:
@@ -337,5 +344,5 @@ def _content(path: Path, file: BinaryIO, magic: bytes) -> bytes | None:
         if magic.startswith(b"\x1f\x9d"):
             return lzw.decompress(file.read())
     except (OSError, EOFError, ValueError, IndexError, MemoryError, zlib.error, lzma.LZMAError) as error:
-        raise FileError(path, f"truncated or damaged compressed file: {error}") from error
+        raise FileError(path, f"truncated or damaged compressed file: {_one_line(error)}") from error
     return None

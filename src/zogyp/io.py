@@ -257,7 +257,7 @@ def staging(directory: str | os.PathLike[str]) -> Iterator[Path]:
     """
     directory = Path(directory)
     stage = directory / f".{uuid.uuid4().hex}.part"
-    made = not directory.exists()
+    made = not os.path.exists(directory)
     done = False
     try:
         stage.mkdir(parents=True)
