@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -685,6 +686,15 @@ def test_nothing_is_said(mef, capfd):
     """Files that astropy warns about are read in silence (warnings are errors in these tests)."""
     io.read(mef)
     assert capfd.readouterr() == ("", "")
+
+
+def test_threads_leave_the_filters_of_warnings_alone(mef):
+    """Filters belong to the process: reading in threads must not leave "ignore" behind."""
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(lambda _: io.read(mef), range(40)))
+    assert warnings.filters == before
+    assert all(np.array_equal(image.data, RAMP) for image in images)
 
 
 # ---------------------------------------------------------------- writing
