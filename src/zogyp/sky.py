@@ -39,7 +39,7 @@ class Sky(_Checked):
     flux_slope: float = opt(0.7, "stars brighter than f are as many as f^-slope", low=0.01, high=5)
     n_galaxies: int = opt(60, "number of galaxies", low=0)
     n_transients: int = opt(24, "number of transients, every other one negative", low=0)
-    transient_min: float = opt(1000.0, "flux of the faintest transient [ADU of the new image]", low=1e-3)
+    transient_min: float = opt(500.0, "flux of the faintest transient [ADU of the new image]", low=1e-3)
     transient_max: float = opt(30000.0, "flux of the brightest transient [ADU of the new image]", low=1e-3)
     hosted: float = opt(0.3, "fraction of the transients that lie in a galaxy", low=0, high=1)
     jitter: float = opt(0.0, "rms by which reference and new positions differ, per axis [px]", low=0)
