@@ -55,11 +55,11 @@ class ZOGYOptions(_Checked):
                 raise OptionError(name, parts, f"at most the {shape[side]} pixels there are")
         standard = SubtractOptions()
         # the PSF is evaluated in each tile: tiles no larger than the slices asked for
-        wanted = min(
-            standard.tile,
-            -(-shape[1] // int(self.sub_imagex * self.xslice)),
-            -(-shape[0] // int(self.sub_imagey * self.yslice)),
-        )
+        wanted = standard.tile
+        if self.xslice > 1:
+            wanted = min(wanted, -(-shape[1] // int(self.sub_imagex * self.xslice)))
+        if self.yslice > 1:
+            wanted = min(wanted, -(-shape[0] // int(self.sub_imagey * self.yslice)))
         least = int(SubtractOptions.__dataclass_fields__["tile"].metadata["low"])
         return replace(
             standard,
@@ -111,7 +111,7 @@ def numbered(outname: str, above: int = 0) -> list[Path]:
     return sorted(path for match, path in found if match and int(match[1]) > above)
 
 
-def protect(inputs: list[str | Path], outname: str, n: int) -> None:
+def protect(inputs: tuple[str, str], outname: str, n: int) -> None:
     """Refuse to run when an input would be replaced or removed as a result of that name.
 
     Raises
@@ -122,16 +122,18 @@ def protect(inputs: list[str | Path], outname: str, n: int) -> None:
     results.update(numbered(outname))
     present = [path for path in results if path.exists()]
     for name in inputs:
-        source = Path(re.sub(r"\[[^\[\]]*\]$", "", str(name)))
+        source = Path(re.sub(r"\[[^\[\]]*\]$", "", name))
         for path in present:
             if source.exists() and path.samefile(source):
                 raise OutputError(path, "it is an input of this very run; choose another outname")
 
 
-def write_parts(result: Subtraction, boxes: list[Box], outname: str) -> list[Path]:
+def write_parts(result: Subtraction, boxes: list[Box], outname: str, inputs: tuple[str, str]) -> list[Path]:
     """Write D, S and Scorr of each box, all or none, and remove files of an earlier run beyond them."""
     names: list[str] = []
     header = result.provenance()
+    put(header, "NEWFILE", inputs[0], "science image")
+    put(header, "REFFILE", inputs[1], "reference image")
     with io.staging(FOLDER) as stage:
         for number, box in enumerate(boxes, start=1):
             part = result.new.cutout(box)

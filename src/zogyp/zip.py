@@ -71,7 +71,8 @@ def run_ZOGY(  # noqa: PLR0913, PLR0917 - the order of 1.x, which scripts rely o
         align=align,
         outname=outname,
     )
-    protect([str(sci_im), str(ref_im)], outname, int(sub_imagex * sub_imagey))
+    inputs = (os.fspath(sci_im), os.fspath(ref_im))
+    protect(inputs, outname, int(sub_imagex * sub_imagey))
     sci, ref = io.read(sci_im), io.read(ref_im)
     modern = options.modern(ref.shape)
     if align:
@@ -80,7 +81,7 @@ def run_ZOGY(  # noqa: PLR0913, PLR0917 - the order of 1.x, which scripts rely o
         sci, ref = black_out(sci, ref)
     result = subtract(sci, ref, modern)
     boxes = list(sub_images(result.D.shape, int(sub_imagex), int(sub_imagey)))
-    return [str(path) for path in write_parts(result, boxes, outname)]
+    return [str(path) for path in write_parts(result, boxes, outname, inputs)]
 
 
 def rdfits(image: File) -> str:
