@@ -295,6 +295,13 @@ def test_significance_is_in_sigma(whole):
         assert abs(spread - 1) < 0.05
 
 
+def test_d_becomes_flux_by_its_header(simulated, whole):
+    (path, *_) = run_ZOGY(simulated[0], simulated[1])
+    flux = whole["D"] / fits.getheader(path)["F_D"]
+    # noise of 5 ADU in both images, equal flux scales: sqrt(2) * 5, whatever the sources do to the median
+    assert 1.4826 * np.median(np.abs(flux)) == pytest.approx(np.sqrt(2) * 5, rel=0.05)
+
+
 def test_nothing_moves_in_odd_sizes(whole, simulated):
     x, y = simulated[2]
     for kind, most in (("D", 0), ("S", 0), ("Scorr", 1)):  # S_corr of a bright source has a flat top

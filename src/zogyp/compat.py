@@ -134,6 +134,7 @@ def write_parts(result: Subtraction, boxes: list[Box], outname: str, inputs: tup
     header = result.provenance()
     put(header, "NEWFILE", inputs[0], "science image")
     put(header, "REFFILE", inputs[1], "reference image")
+    put(header, "F_D", result.summary.get("F_D"), "D / F_D has the science image's unit of flux")
     with io.staging(FOLDER) as stage:
         for number, box in enumerate(boxes, start=1):
             part = result.new.cutout(box)
