@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from zogyp import subtract
 from zogyp.errors import OptionError, PixelError, ProgramError, StarsError
 from zogyp.image import Flag, Image
 from zogyp.measure import astromatic
@@ -24,7 +25,9 @@ from zogyp.measure.astromatic import (
     sextractor_sources,
 )
 from zogyp.measure.sources import find_sources
-from zogyp.options import DetectOptions, PSFOptions
+from zogyp.options import DetectOptions, PSFOptions, SubtractOptions
+from zogyp.simulate import simulate
+from zogyp.sky import Sky
 
 SHAPE = (420, 560)
 SIGMA, GAIN, SKY = 5.0, 2.0, 300.0
@@ -236,6 +239,28 @@ def test_edited_configuration_counts(programs, image, monkeypatch, tmp_path):
     (tmp_path / "psfex.conf").write_text(conf.replace("39,39", "25,25"))
     monkeypatch.setattr(astromatic, "config_folder", lambda: tmp_path)
     assert psfex_psf(image).basis.shape[-1] == 25
+
+
+ALTERNATIVES = SubtractOptions(psf=PSFOptions(model="psfex"), detect=DetectOptions(detector="sextractor"))
+
+
+def test_subtraction_with_both_programs(programs):
+    sky = Sky(shape=(512, 512), n_stars=300, n_galaxies=0, n_transients=4, transient_min=8000, hosted=0)
+    pair = simulate(sky, seed=3)
+    result = subtract(pair.new, pair.ref, ALTERNATIVES)
+    truth = pair.transients
+    _, distance = matched(truth["x"], truth["y"], (result.transients["x"], result.transients["y"]))
+    assert (distance < 1).all()
+    # some 10,000 independent pixels: ± 0.01 by chance; PSFEx leaves a few per cent under stars
+    assert result.summary["scorr_mad"] == pytest.approx(1, abs=0.08)
+
+
+@pytest.mark.parametrize("options", [{"psf": PSFOptions(model="psfex")}, {"detect": ALTERNATIVES.detect}])
+def test_alternatives_are_really_used(options, monkeypatch, tmp_path):
+    pair = simulate(Sky(shape=(256, 256), n_stars=150), seed=3)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProgramError, match="is not installed"):
+        subtract(pair.new, pair.ref, replace(SubtractOptions(), **options))
 
 
 def test_threshold_has_a_range():
