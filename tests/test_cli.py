@@ -136,7 +136,10 @@ def test_demo_compares_with_the_truth(demonstrated):
     # true S/N at least the threshold: noise may push a few that lie near it under it
     assert told["n_found_detectable"] >= told["n_detectable"] - 3
     assert told["n_detectable"] >= 15
-    assert told["n_false"] == len(told["false"]) <= 2
+    assert told["n_false"] == len(told["false"])
+    # Gaussian noise gives 0.4 peaks beyond 5 sigma in a megapixel; 2 or fewer with 99 %. Peaks at
+    # the border, where half of a star is missing, are flagged so.
+    assert sum("edge" not in peak["flags"] for peak in told["false"]) <= 2
     strong = [t for t in told["transients"] if abs(t["true_snr"]) > 10]
     assert all(t["found"] and t["flux"] * t["true_flux"] > 0 for t in strong)
     assert {"new", "ref", "truth", "picture", "Scorr"} <= told["files"].keys()

@@ -29,6 +29,7 @@ BY_NAME = {
     "tile": 512,
     "size": 21,
     "cut": 0.25,
+    "psf_cut": 0.25,
     "hosted": 0.5,
     "ellipticity": 0.125,
     "variation": 0.25,

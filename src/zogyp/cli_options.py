@@ -32,7 +32,9 @@ SHORT: dict[Key, str] = {
 }
 
 ONLY_IMAGE = "image"  # the group whose name is left out of flags
-WITHOUT_MEANING: frozenset[Key] = frozenset({(ONLY_IMAGE, "psf")})  # a PSF file, where the PSF is measured
+WITHOUT_MEANING: frozenset[Key] = frozenset(  # a PSF that was given, where one is measured
+    {(ONLY_IMAGE, "psf"), (ONLY_IMAGE, "psf_cut")}
+)
 
 GROUP_TITLES = {
     "": "Options",
