@@ -16,7 +16,7 @@ from zogyp.core.psfmodel import PSF, SPLINE
 from zogyp.core.stamps import add_stars
 from zogyp.fluxscale import Match
 from zogyp.image import FloatImage
-from zogyp.measure.background import background
+from zogyp.measure.background import mesh_level
 from zogyp.measure.exposure import Exposure
 from zogyp.measure.moffat import fit_moffat
 from zogyp.options import BackgroundOptions, SubtractOptions
@@ -251,15 +251,10 @@ def _match_background(outputs: dict[str, FloatImage], work: _Work, options: Back
 
     The PSF of D has unit sum, so a constant d in D is F_D d in S.
     """
-    d = outputs["D"]
+    s, f_d = outputs["S"], outputs["F_D"]
     odd = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
-    odd |= np.abs(d) > 4
-    odd = maximum_filter(odd, 7)
-    if odd.mean() > 0.5:
-        return
-    mesh = BackgroundOptions(mesh=min(2 * options.mesh, 8192), filter=options.filter)
-    level = background(d, odd, mesh)
-    d -= level
-    outputs["S"] -= outputs["F_D"] * level
-
-
+    odd |= np.abs(s) > 3.5 * np.sqrt(outputs["V"])
+    odd = maximum_filter(odd.view(np.uint8), 7) > 0
+    level = mesh_level(s / f_d, odd, 2 * options.mesh)
+    outputs["D"] -= level
+    s -= f_d * level

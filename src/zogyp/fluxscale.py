@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.linalg import norm
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 
 from zogyp.core.psfmodel import n_terms, polynomial
 from zogyp.errors import StarsError
 from zogyp.measure.exposure import Exposure
-from zogyp.measure.noise import excess_variance
+from zogyp.measure.noise import excess_variance, robust_sigma
 
 F8 = NDArray[np.float64]
 CLIP = 4.0  # sigma
+MISPLACED = 0.25  # FWHM of scatter between positions in the two images that stars never show
+UNSURE = 0.03  # relative error of the stars' flux ratio beyond which all light is asked too
+FEWEST = 3  # common stars; with fewer, all light that both images show is compared
 
 
 @dataclass(frozen=True)
@@ -97,28 +103,65 @@ def match(
     Raises
     ------
     StarsError
-        No common star, and the flux ratio is not given.
+        Neither common stars nor other light that both show, and the flux ratio is not given.
     """
     ny, nx = new.image.shape
     scale = (max((nx - 1) / 2, 0.5), max((ny - 1) / 2, 0.5))
     i, j = _pairs(new, ref)
-    if i.size == 0:
-        if flux_ratio is None:
-            hint = "Are the images on one pixel grid? Else give the flux ratio."
-            raise StarsError("flux ratio of the two images", 0, 1, hint)
+    if i.size < FEWEST:
+        if flux_ratio is not None:
+            ratio = Surface(np.array([flux_ratio]), 0, scale)
+        else:
+            ratio = _ratio_of_pixels(new, ref, scale)
         zero = Surface(np.zeros(1), 0, scale)
-        return Match(Surface(np.array([flux_ratio]), 0, scale), zero, zero, i, j)
+        return Match(ratio, zero, zero, i, j)
     x, y = new.sources.x[i], new.sources.y[i]
     log = np.log(ref.sources.flux[j] / new.sources.flux[i])
     noise = _relative(new, i) ** 2 + _relative(ref, j) ** 2
     if flux_ratio is None:
         ratio = replace(_fit(x, y, log, noise, scale, flux_order), log=True)
+        if ratio.error > UNSURE:
+            other = _ratio_of_pixels(new, ref, scale)
+            ratio = other if other.error < ratio.error else ratio
     else:
         ratio = Surface(np.array([flux_ratio]), 0, scale)
     spread = new.position_err[i] ** 2 + ref.position_err[j] ** 2
     dx = _fit(x, y, ref.sources.x[j] - x, spread, scale, None)
     dy = _fit(x, y, ref.sources.y[j] - y, spread, scale, None)
+    if max(dx.scatter, dy.scatter) > MISPLACED * _finite(new.psf.fwhm):  # whatever they are, not stars
+        dx = dy = Surface(np.zeros(1), 0, scale)
+        if flux_ratio is None:
+            ratio = _ratio_of_pixels(new, ref, scale)
+        i, j = i[:0], j[:0]
     return Match(ratio, dx, dy, i, j)
+
+
+def _ratio_of_pixels(new: Exposure, ref: Exposure, scale: tuple[float, float]) -> Surface:
+    """F_r / F_n without stars: each image blurred by the other's PSF shows the same, but for the ratio."""
+    y, x = ((n - 1) / 2 for n in new.image.shape)
+    kernels = [e.psf.at(x, y, size=min(e.psf.size, 65)).astype(np.float32) for e in (ref, new)]
+    n, r = (_fine(fftconvolve(e.data, k, mode="same"), e) for e, k in zip((new, ref), kernels, strict=True))
+    good = maximum_filter((~new.image.good | ~ref.image.good).view(np.uint8), 9) == 0
+    bright = good & (n > 10 * new.sigma * norm(kernels[0])) & (r > 10 * ref.sigma * norm(kernels[1]))
+    if bright.sum() < 25:
+        hint = "Are the images on one pixel grid? Else give the flux ratio."
+        raise StarsError("flux ratio of the two images", int(bright.sum()), 25, hint)
+    n, r = n[bright], r[bright]
+    log = np.log(r / n)
+    centre = float(np.median(log))
+    for _ in range(10):
+        weight = n / (1 + ((log - centre) / max(robust_sigma(log - centre), 1e-9)) ** 2)
+        centre = float((weight * log).sum() / weight.sum())
+    beam = new.psf.fwhm**2 + ref.psf.fwhm**2  # pixels within it are not independent
+    spread = robust_sigma(log - centre)
+    error = spread / np.sqrt(max(bright.sum() / beam, 1.0))
+    return Surface(np.array([centre]), 0, scale, error, spread, 0, log=True)
+
+
+def _fine(blurred: F8, exposure: Exposure) -> F8:
+    """What is smaller than about five FWHM, which errors of the sky are not."""
+    result: F8 = blurred - gaussian_filter(blurred, 2 * _finite(exposure.psf.fwhm))
+    return result
 
 
 def _relative(exposure: Exposure, index: NDArray[np.intp]) -> F8:

@@ -62,7 +62,7 @@ def _mirror(i: int, k: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def combine(terms: F8, planes: F8, out: F8, reach: int) -> None:
     """``out = sum_j terms_j planes_j`` within ``reach`` grid points of the centre."""
     nj, k, _ = planes.shape
@@ -77,7 +77,7 @@ def combine(terms: F8, planes: F8, out: F8, reach: int) -> None:
                 out[y, x] += t * planes[j, y, x]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def _rows(c: F8, w: F8, first: NDArray[np.int64], lo: int, hi: int, out: F8) -> None:
     """``out[i, x] = sum_a w[i, a] c[first[i] + a, x]`` for x in lo..hi."""
     k = c.shape[0]
@@ -93,28 +93,48 @@ def _rows(c: F8, w: F8, first: NDArray[np.int64], lo: int, hi: int, out: F8) -> 
 
 
 @njit(cache=True, nogil=True)
-def _columns(t: F8, w: F8, first: NDArray[np.int64], out: F8) -> None:
+def _even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, int, int]:
+    """Pixels ``j0 <= j < j1`` that share one set of weights, their indices ``m`` apart: the fast path.
+
+    They exist where the grid's step divides a pixel; those near the model's border are left out.
+    """
+    m = int(np.round(1.0 / s))
+    n = first.size
+    if abs(m * s - 1.0) > 1e-12:
+        return 0, 0, 1
+    j0 = 0
+    while j0 < n and (first[j0] < 0 or w[j0].sum() == 0.0 or first[j0] + 5 >= k):
+        j0 += 1
+    j1 = j0
+    while j1 < n and first[j1] == first[j0] + m * (j1 - j0) and first[j1] + 5 < k and w[j1].sum() != 0.0:
+        j1 += 1
+    return j0, j1, m
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _columns(t: F8, w: F8, first: NDArray[np.int64], run: tuple[int, int, int], out: F8) -> None:
     """``out[i, j] = sum_b t[i, first[j] + b] w[j, b]``."""
     k = t.shape[1]
     n = w.shape[0]
-    for j in range(n):
-        f = first[j]
-        if f >= 0 and f + 5 < k:
-            for i in range(n):
-                out[i, j] = (
-                    t[i, f] * w[j, 0]
-                    + t[i, f + 1] * w[j, 1]
-                    + t[i, f + 2] * w[j, 2]
-                    + t[i, f + 3] * w[j, 3]
-                    + t[i, f + 4] * w[j, 4]
-                    + t[i, f + 5] * w[j, 5]
+    j0, j1, m = run
+    if j1 > j0:
+        f, q = first[j0], w[j0]
+        w0, w1, w2, w3, w4, w5 = q[0], q[1], q[2], q[3], q[4], q[5]
+        for i in range(n):
+            row = t[i]
+            for j in range(j1 - j0):
+                g = f + m * j
+                out[i, j0 + j] = (
+                    row[g] * w0 + row[g + 1] * w1 + row[g + 2] * w2 + row[g + 3] * w3 + row[g + 4] * w4 + row[g + 5] * w5
                 )
-        else:
-            for i in range(n):
-                v = 0.0
-                for b in range(6):
-                    v += t[i, _mirror(f + b, k)] * w[j, b]
-                out[i, j] = v
+    for j in range(n):
+        if j0 <= j < j1:
+            continue
+        for i in range(n):
+            v = 0.0
+            for b in range(6):
+                v += t[i, _mirror(first[j] + b, k)] * w[j, b]
+            out[i, j] = v
 
 
 @njit(cache=True, nogil=True)
@@ -137,7 +157,7 @@ def draw(c: F8, dx: float, dy: float, s: float, r: int) -> F8:
     _weights(r, dy, s, k, w, d, first)
     _rows(c, w, first, lo, hi, t)
     _weights(r, dx, s, k, w, d, first)
-    _columns(t, w, first, out)
+    _columns(t, w, first, _even_run(first, w, s, k), out)
     return out
 
 
@@ -155,10 +175,11 @@ def draw_gradient(c: F8, dx: float, dy: float, s: float, r: int) -> tuple[F8, F8
     _weights(r, dy, s, k, wy, gy, fy)
     _weights(r, dx, s, k, wx, gx, fx)
     _rows(c, wy, fy, lo, hi, t)
-    _columns(t, wx, fx, p)
-    _columns(t, gx, fx, px)
+    run = _even_run(fx, wx, s, k)
+    _columns(t, wx, fx, run, p)
+    _columns(t, gx, fx, run, px)
     _rows(c, gy, fy, lo, hi, t)
-    _columns(t, wx, fx, py)
+    _columns(t, wx, fx, run, py)
     return p, px, py
 
 
@@ -289,39 +310,54 @@ def cut_stamps(image: F4, x: F8, y: F8, r: int, fill: float) -> F4:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=True)
+def _spread_columns(stamp: F4, w: F8, first: NDArray[np.int64], run: tuple[int, int, int], t: F8) -> None:
+    """Transpose of `_columns`: ``t[v, first[u] + b] += stamp[v, u] w[u, b]``."""
+    k = t.shape[1]
+    n = w.shape[0]
+    j0, j1, m = run
+    for v in range(n):
+        row = t[v]
+        row[:] = 0.0
+        for b in range(6):
+            if j1 > j0:
+                z, g = w[j0, b], first[j0] + b
+                for j in range(j1 - j0):
+                    row[g + m * j] += z * stamp[v, j0 + j]
+        for u in range(n):
+            if not j0 <= u < j1:
+                for b in range(6):
+                    row[_mirror(first[u] + b, k)] += stamp[v, u] * w[u, b]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _spread_rows(t: F8, w: F8, first: NDArray[np.int64], g: F8) -> None:
+    """Transpose of `_rows`: ``g[first[v] + a] += w[v, a] t[v]``."""
+    k = t.shape[1]
+    g[:] = 0.0
+    for v in range(w.shape[0]):
+        for a in range(6):
+            z = w[v, a]
+            if z != 0.0:
+                q = _mirror(first[v] + a, k)
+                for u in range(k):
+                    g[q, u] += z * t[v, u]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
 def stack_transpose(stamps: F4, x: F8, y: F8, terms: F8, k: int, s: float) -> F8:
     """Transpose of drawing: sum over stars of ``terms_j W_y' stamp W_x``, (n_terms, k, k)."""
     n_stars, n, _ = stamps.shape
     nj = terms.shape[1]
-    r = n // 2
     w, d = np.empty((n, 6)), np.empty((n, 6))
     first = np.empty(n, np.int64)
-    t = np.zeros((n, k))
-    g = np.zeros((k, k))
+    t, g = np.zeros((n, k)), np.zeros((k, k))
     out = np.zeros((nj, k, k))
     for i in range(n_stars):
-        _weights(r, x[i] - np.round(x[i]), s, k, w, d, first)
-        t[:] = 0.0
-        for v in range(n):
-            for u in range(n):
-                e = stamps[i, v, u]
-                f = first[u]
-                if f >= 0 and f + 5 < k:
-                    for b in range(6):
-                        t[v, f + b] += e * w[u, b]
-                else:
-                    for b in range(6):
-                        t[v, _mirror(f + b, k)] += e * w[u, b]
-        _weights(r, y[i] - np.round(y[i]), s, k, w, d, first)
-        g[:] = 0.0
-        for v in range(n):
-            for a in range(6):
-                q = _mirror(first[v] + a, k)
-                z = w[v, a]
-                if z != 0.0:
-                    for u in range(k):
-                        g[q, u] += z * t[v, u]
+        _weights(n // 2, x[i] - np.round(x[i]), s, k, w, d, first)
+        _spread_columns(stamps[i], w, first, _even_run(first, w, s, k), t)
+        _weights(n // 2, y[i] - np.round(y[i]), s, k, w, d, first)
+        _spread_rows(t, w, first, g)
         for j in range(nj):
             q = terms[i, j]
             for v in range(k):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import sep
 from numpy.typing import NDArray
+from scipy.ndimage import median_filter
 
 from zogyp.image import FloatImage
 from zogyp.options import BackgroundOptions
@@ -47,3 +48,65 @@ def background(
 def _even_mesh(n: int, mesh: int) -> int:
     """Mesh size near ``mesh`` that leaves no thin last mesh."""
     return -(-n // max(1, round(n / mesh)))
+
+
+def mesh_level(plane: FloatImage, bad: NDArray[np.bool_], mesh: int) -> FloatImage:
+    """Smooth level of a plane whose distribution is symmetric: clipped means of meshes.
+
+    Parameters
+    ----------
+    plane : ndarray, float32, (ny, nx)
+        A difference image, say.
+    bad : ndarray, bool, (ny, nx)
+        Pixels to leave out.
+    mesh : int
+        Size of a mesh [px].
+
+    Returns
+    -------
+    ndarray, float32, (ny, nx)
+        Level; meshes with too few good pixels take the typical one.
+    """
+    ny, nx = plane.shape
+    my, mx = max(1, round(ny / mesh)), max(1, round(nx / mesh))
+    table = np.full((my, mx), np.nan)
+    for j, rows in enumerate(np.array_split(np.arange(ny), my)):
+        for i, columns in enumerate(np.array_split(np.arange(nx), mx)):
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            values = plane[box][~bad[box]]
+            if values.size > 0.1 * plane[box].size:
+                table[j, i] = _clipped_mean(values)
+    known = np.isfinite(table)
+    if not known.any():
+        return np.zeros_like(plane)
+    table[~known] = np.median(table[known])
+    if min(my, mx) >= 3:
+        table = median_filter(table, 3, mode="nearest")
+    return spread_table(table, (ny, nx))
+
+
+def spread_table(table: NDArray[np.float64], shape: tuple[int, int]) -> FloatImage:
+    """Values at the centres of meshes, interpolated linearly to every pixel of ``shape``."""
+    (my, mx), (ny, nx) = table.shape, shape
+    y = np.clip((np.arange(ny) + 0.5) * my / ny - 0.5, 0, my - 1)
+    x = np.clip((np.arange(nx) + 0.5) * mx / nx - 0.5, 0, mx - 1)
+    return (_linear(my, y) @ table @ _linear(mx, x).T).astype(np.float32)
+
+
+def _clipped_mean(values: FloatImage) -> float:
+    """Mean of what lies within three robust sigma of the median."""
+    centre = float(np.median(values))
+    width = 3 * 1.4826 * float(np.median(np.abs(values - centre)))
+    return float(values[np.abs(values - centre) <= width].mean(dtype=np.float64))
+
+
+def _linear(n: int, position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Matrix of linear interpolation between n nodes."""
+    low = np.clip(np.floor(position).astype(int), 0, max(n - 2, 0))
+    high = np.minimum(low + 1, n - 1)
+    share = position - low if n > 1 else np.zeros_like(position)
+    out = np.zeros((position.size, n))
+    at = np.arange(position.size)
+    np.add.at(out, (at, low), 1 - share)
+    np.add.at(out, (at, high), share)
+    return out

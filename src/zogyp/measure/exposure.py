@@ -6,20 +6,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import maximum_filter, uniform_filter
 
 from zogyp.core.psfmodel import PSF
 from zogyp.errors import PixelError, StarsError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.background import background
 from zogyp.measure.moffat import Moffat
-from zogyp.measure.noise import SkyNoise, high_pass, robust_sigma, sky_noise
+from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, robust_sigma, sky_noise
 from zogyp.measure.psf import fit_profile, fit_psf, grid_for, moffat_psf, order_for
 from zogyp.measure.scene import Scene, fit_scene, star_stamps
 from zogyp.measure.sources import Sources, choose_stars, find_sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
 
 Bool = NDArray[np.bool_]
+LIKE_PSF = 5.0  # reduced chi² within the core beyond which a source is not a star
+COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
 
 @dataclass(frozen=True)
@@ -93,17 +95,23 @@ def measure(
     bad = ~image.good
     if bad.all():
         raise PixelError(image.name, "no usable pixel", 0, bad.size)
-    data, level, noise = _sky(image, bad, background_options, detect)
-    sources, _ = find_sources(data, noise.sigma, bad, detect)
-    variance = _variance(image, noise, data)
-    data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
+    data, level, noise = _sky(image, bad, background_options)
+    sources = _detect(data, noise.sigma, bad, detect)
     sources, fwhm = with_fixed_apertures(data, bad, sources)
+    if image.variance is not None:
+        noise = from_variance(image.variance, ~bad, data, image.gain)
+    told = noise.sigma
+    if np.isfinite(fwhm):
+        noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
+    variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
+    data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
     if psf is None:
         psf, scene, stars = _model(image, data, variance, (sources, fwhm), psf_options)
     else:
         scene = fit_scene(data, variance, ~bad, sources, psf)
         reach, most = psf.size / 2, psf_options.max_stars
         stars = choose_stars(sources, image.shape, fwhm=fwhm, reach=reach, most=most)
+        stars = stars[scene.chi2[stars] < LIKE_PSF]  # a given PSF tells stars from galaxies
     data[bad] = 0
     return Exposure(
         image=image,
@@ -119,6 +127,15 @@ def measure(
     )
 
 
+def _detect(data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions) -> Sources:
+    """Sources by sep, or by SExtractor where asked."""
+    if options.detector == "sextractor":
+        from zogyp.measure.astromatic import sextractor_sources  # an external program, only where asked
+
+        return sextractor_sources(data, sigma, bad, options)[0]
+    return find_sources(data, sigma, bad, options)[0]
+
+
 def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
     """Mark saturated pixels, and those that touch them; estimate the level when nobody told."""
     notes: tuple[str, ...] = ()
@@ -131,7 +148,7 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
         return image, notes
     full = (image.data >= level) & ((image.mask & np.uint16(Flag.NO_DATA)) == 0)
     full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
-    full = binary_dilation(full, np.ones((3, 3)))  # charge spills to the neighbours
+    full = maximum_filter(full.view(np.uint8), 3) > 0  # charge spills to the neighbours
     mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
     return replace(image, mask=mask, saturation=level), notes
 
@@ -148,7 +165,7 @@ def _plateau(values: FloatImage) -> float | None:
 
 
 def _sky(
-    image: Image, bad: Bool, options: BackgroundOptions, detect: DetectOptions
+    image: Image, bad: Bool, options: BackgroundOptions
 ) -> tuple[FloatImage, FloatImage, SkyNoise]:
     """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
     filled = np.where(bad, np.float32(0), image.data)
@@ -160,8 +177,8 @@ def _sky(
     sigma = robust_sigma(high_pass(filled, 3.0)[~bad])
     if not sigma > 0:
         raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
-    _, segments = find_sources(filled - level, np.full(bad.shape, sigma, np.float32), bad, detect)
-    covered = bad | binary_dilation(segments > 0, np.ones((3, 3)), iterations=4)
+    bright = uniform_filter(filled - level, 3) > COVERED * sigma
+    covered = bad | (maximum_filter(bright.view(np.uint8), 9) > 0)
     if covered.mean() < 0.9:
         level = background(filled, covered, options)
     data = filled - level
@@ -171,13 +188,13 @@ def _sky(
     return data.astype(np.float32), level, noise
 
 
-def _variance(image: Image, noise: SkyNoise, data: FloatImage) -> FloatImage:
-    """Variance per pixel: as given, else sky plus photons of what is there."""
+def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) -> FloatImage:
+    """Variance per pixel: as given times ``factor``, else sky plus photons of what is there."""
     if image.variance is None:
         return noise.variance(data)
     usable = image.good & (image.variance > 0)
     typical = np.float32(np.median(image.variance[usable]))
-    return np.where(usable, image.variance, typical)
+    return np.where(usable, image.variance, typical) * np.float32(factor)
 
 
 def _model(

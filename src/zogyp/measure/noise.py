@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter, zoom
+from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 from zogyp.image import FloatImage
+from zogyp.measure.background import spread_table
 
 # second and fourth differences: no power at low frequencies, where stars have theirs
 _SECOND = np.array([1.0, -2.0, 1.0])
 _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 MAD_TO_SIGMA = 1.482602218505602
+ENOUGH = 1_000_000
+COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
 CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
 
 
 def robust_sigma(a: NDArray[np.floating]) -> float:
-    """Standard deviation of a normal distribution with the median absolute deviation of ``a``."""
+    """Standard deviation of a normal distribution with the median absolute deviation of ``a``.
+
+    Of a million values at most, evenly taken: their spread is known to 0.1 per cent.
+    """
+    a = a.ravel()[:: max(1, a.size // ENOUGH)]
     return float(MAD_TO_SIGMA * np.median(np.abs(a - np.median(a)))) if a.size else float("nan")
 
 
@@ -100,6 +108,52 @@ class SkyNoise:
         return v
 
 
+def at_seeing(noise: SkyNoise, data: FloatImage, bad: NDArray[np.bool_], fwhm: float, told_gain: bool) -> SkyNoise:
+    """The noise per unit frequency where the PSF has its power, should that differ from the pixels'.
+
+    An image that was resampled before it came has less noise at the highest frequencies than at those
+    of its stars; a significance needs the latter. Told by the noise of two bands of high frequencies,
+    which are alike where the noise is white.
+
+    Parameters
+    ----------
+    noise : SkyNoise
+        From the highest frequencies.
+    data, bad : (ny, nx)
+        Pixels without the sky [ADU]; which of them are unusable.
+    fwhm : float
+        Seeing [px].
+    told_gain : bool
+        The gain was given: it holds at all frequencies; an estimated one shares the pixels' fate.
+    """
+    normal = data / noise.sigma
+    smooth_sigma = max(fwhm, 1.5) / 2.3548
+    smooth = gaussian_filter(normal, smooth_sigma, truncate=3.0)
+    loud = bad | (np.abs(normal) > 4) | (smooth * (2 * np.sqrt(np.pi) * smooth_sigma) > 4)
+    quiet = maximum_filter(loud.view(np.uint8), 2 * int(np.ceil(1.5 * fwhm)) + 1) == 0
+    if quiet.sum() < 5000:
+        return noise
+    bands = [robust_sigma(high_pass(normal, scale)[quiet]) for scale in (2.0, 4.0)]
+    white = 2 * np.sqrt(np.pi) * smooth_sigma
+    ratio = robust_sigma(smooth[quiet]) * white
+    if abs(bands[1] / bands[0] - 1) < COLOURED or ratio < 1.02:
+        return noise
+    note = (
+        f"noise is correlated between pixels: {ratio:.2f} times that of single pixels at the seeing's "
+        "scale, which is what counts (was the image resampled?)"
+    )
+    gain = noise.gain if told_gain or noise.gain is None else noise.gain / ratio**2
+    return SkyNoise(noise.sigma * np.float32(ratio), gain, (*noise.notes, note))
+
+
+def from_variance(variance: FloatImage, good: NDArray[np.bool_], data: FloatImage, gain: float | None) -> SkyNoise:
+    """The sky's noise where the variance of every pixel was given: the variance of its fainter half."""
+    low = good & (data <= np.median(data[good]))
+    sigma = np.sqrt(np.maximum(variance, 0))
+    typical = float(np.median(sigma[low]))
+    return SkyNoise(mesh_table(sigma, low, typical, lambda v: float(np.median(v))), gain)
+
+
 def high_pass(data: FloatImage, fwhm: float) -> FloatImage:
     """The image's highest frequencies, scaled so that white noise keeps its variance.
 
@@ -166,7 +220,7 @@ def sky_noise(
                 f"sky variance is {ratio:.2f} of what gain and read noise predict; the measured one is used"
             )
     else:
-        sigma = _coarse_map(h, blank, global_sigma)
+        sigma = mesh_table(h, blank, global_sigma, robust_sigma)
         if gain is not None:
             notes.append("sky noise measured, not predicted: gain and background do not explain it")
     if gain is None:
@@ -187,23 +241,20 @@ def _blank_sigma(
     return blank, robust_sigma(h[blank])
 
 
-def _coarse_map(h: FloatImage, blank: NDArray[np.bool_], sigma: float) -> FloatImage:
-    """Smooth map of the noise from meshes of blank sky, as far as they are sure of it."""
-    ny, nx = h.shape
+def mesh_table(
+    plane: FloatImage, use: NDArray[np.bool_], typical: float, statistic: Callable[[FloatImage], float]
+) -> FloatImage:
+    """Smooth map of a statistic over coarse meshes; ``typical`` where too few pixels are usable."""
+    ny, nx = plane.shape
     my, mx = max(1, round(ny / 256)), max(1, round(nx / 256))
-    table = np.full((my, mx), sigma)
+    table = np.full((my, mx), typical)
     for j, rows in enumerate(np.array_split(np.arange(ny), my)):
         for i, columns in enumerate(np.array_split(np.arange(nx), mx)):
             box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            values = h[box][blank[box]]
+            values = plane[box][use[box]]
             if values.size > 2000:
-                table[j, i] = robust_sigma(values)
-    if table.size == 1:
-        return np.full((ny, nx), sigma, np.float32)
-    out: FloatImage = zoom(
-        table.astype(np.float32), (ny / my, nx / mx), order=1, mode="nearest", grid_mode=True
-    )
-    return out[:ny, :nx]
+                table[j, i] = statistic(values)
+    return spread_table(table, (ny, nx))
 
 
 def _estimate_gain(

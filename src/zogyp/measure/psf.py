@@ -240,7 +240,7 @@ class _Solver:
         v = self.stars.variance + f2 * self.excess[rings].astype(np.float32)
         return np.where(self.good, 1 / v, 0).astype(np.float32)
 
-    def solve(self, steps: int = 25) -> None:
+    def solve(self, steps: int = 15) -> None:
         """Preconditioned conjugate gradients for the deviations."""
         f = self.stars.flux[:, None, None].astype(np.float32)
         w = self._weights()
@@ -254,7 +254,7 @@ class _Solver:
         rho = first = float((r * p).sum())
         start = float((rhs * inverse * rhs).sum())
         for _ in range(steps):
-            if rho <= 1e-8 * start or first == 0:
+            if rho <= 1e-7 * start or first == 0:
                 break
             ap = self._transpose(fw * self._draw(p), self.terms) + p / self.tau2
             a = rho / float((p * ap).sum())

@@ -9,6 +9,7 @@ import sep
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from zogyp.core.psfmodel import polynomial
 from zogyp.image import FloatImage
 from zogyp.options import DetectOptions
 
@@ -174,23 +175,53 @@ def choose_stars(sources: Sources, shape: tuple[int, int], *, fwhm: float, reach
     use &= (sources.y > inner) & (sources.y < ny - 1 - inner)
     for least in (30, 15, 8, 5):
         chosen = np.flatnonzero(use & (snr > least))
-        chosen = chosen[_on_locus(sources.radius[chosen], fwhm)]
+        chosen = chosen[_on_locus(sources.take(chosen), shape, fwhm)]
         chosen = chosen[_alone(sources, chosen, fwhm)]
         if chosen.size >= 40:
             break
     return _spread(sources, chosen, shape, most)
 
 
-def _on_locus(radius: F8, fwhm: float) -> Bool:
-    """Sizes near the most common one, which stars share and galaxies and cosmic rays do not."""
+def _on_locus(sources: Sources, shape: tuple[int, int], fwhm: float) -> Bool:
+    """Sizes near the most common one around, which stars share and galaxies and cosmic rays do not."""
+    radius = sources.radius
     if radius.size < 5:
         return np.abs(radius - fwhm / RADIUS_TO_FWHM) < 0.15 * fwhm
-    mode = stellar_size(radius)
-    smaller = radius[(radius < mode) & (radius > 0.7 * mode)]  # no galaxies on this side
-    width = float(np.sqrt(np.mean((smaller - mode) ** 2))) if smaller.size > 3 else 0.05 * mode
-    width = min(max(2.5 * width, 0.08 * mode), 0.25 * mode)
-    result: Bool = np.abs(radius - mode) < width
+    ratio = radius / local_size(sources, shape)
+    smaller = ratio[(ratio < 1) & (ratio > 0.7)]  # no galaxies on this side
+    width = float(np.sqrt(np.mean((smaller - 1) ** 2))) if smaller.size > 3 else 0.05
+    result: Bool = np.abs(ratio - 1) < min(max(2.5 * width, 0.08), 0.25)
     return result
+
+
+def local_size(sources: Sources, shape: tuple[int, int]) -> F8:
+    """Size of a star at each source's place: the seeing may vary over the field."""
+    radius = sources.radius
+    typical = stellar_size(radius)
+    size = np.full(radius.size, typical)
+    cells = int(min(4, np.sqrt(radius.size / 25)))
+    if cells < 2:
+        return size
+    ny, nx = shape
+    column = np.clip((sources.x * cells / nx).astype(int), 0, cells - 1)
+    row = np.clip((sources.y * cells / ny).astype(int), 0, cells - 1)
+    x, y, value, weight = [], [], [], []
+    for c in range(cells * cells):
+        inside = row * cells + column == c
+        if inside.sum() >= 10:
+            x.append(sources.x[inside].mean() / nx)
+            y.append(sources.y[inside].mean() / ny)
+            value.append(np.clip(stellar_size(radius[inside]), 0.6 * typical, 1.8 * typical))
+            weight.append(np.sqrt(inside.sum()))
+    order = 2 if len(x) >= 9 else 1 if len(x) >= 4 else 0
+    design = polynomial(np.array(x), np.array(y), order).T
+    w = np.array(weight)
+    for _ in range(3):  # a cell of galaxies must not bend the surface
+        fit = np.linalg.lstsq(design * w[:, None], np.array(value) * w, rcond=None)[0]
+        off = np.abs(np.array(value) - design @ fit)
+        w = np.array(weight) / (1 + (off / (0.05 * typical)) ** 2)
+    surface: F8 = polynomial(sources.x / nx, sources.y / ny, order).T @ fit
+    return np.clip(surface, 0.6 * typical, 1.8 * typical)
 
 
 def _alone(sources: Sources, chosen: NDArray[np.intp], fwhm: float) -> Bool:
