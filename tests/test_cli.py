@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,18 @@ def test_psf_writes_a_file_that_can_be_read(pair, tmp_path, capsys, monkeypatch)
     assert main(["psf", str(pair[0] / "new.fits"), "-o", str(tmp_path / "other.psf")]) == 0
     assert "FWHM" in capsys.readouterr().out
     assert (tmp_path / "other.psf").is_file()
+
+
+@pytest.mark.skipif(shutil.which("psfex") is None, reason="psfex is not installed")
+def test_psf_by_psfex(pair, tmp_path, capsys):
+    path = tmp_path / "p.psf"
+    assert main(["psf", str(pair[0] / "new.fits"), "--psf", "psfex", "-o", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert fits.getheader(path, 1)["ACCEPTED"] == told["n_stars"] >= 5
+    # the model itself, not PSF_FWHM, which is twice the half-light radius
+    stamp = read_psf(path).at(200, 200)
+    truth = pair[1].psf_new(200, 200, stamp.shape[0])
+    assert stamp.max() == pytest.approx(truth.max(), rel=0.05)
 
 
 def test_info_tells_what_was_read(pair, capsys):

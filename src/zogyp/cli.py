@@ -109,6 +109,7 @@ def psf(
     """
     from zogyp import cli_output as out
     from zogyp.io import read, stem
+    from zogyp.measure.astromatic import psfex_psf
     from zogyp.measure.exposure import measure
     from zogyp.psf_files import write_psf
 
@@ -117,9 +118,15 @@ def psf(
         progress("reading", 0.1)
         opened = read(image, chosen.image)
         progress("PSF", 0.3)
-        model = measure(
-            opened, background_options=chosen.background, detect=chosen.detect, psf_options=chosen.psf
-        ).psf
+        if chosen.psf.model == "psfex":
+            model = psfex_psf(opened, chosen.psf, detect=chosen.detect)
+        else:
+            model = measure(
+                opened,
+                background_options=chosen.background,
+                detect=chosen.detect,
+                psf_options=chosen.psf,
+            ).psf
         path = write_psf(output or Path(stem(str(image)) + ".psf"), model)
     told = {
         "image": str(image),

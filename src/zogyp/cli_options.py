@@ -9,7 +9,7 @@ A configuration file has the same paths as tables: ``[psf]``, ``min_stars = 20``
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -32,10 +32,6 @@ SHORT: dict[Key, str] = {
 }
 
 ONLY_IMAGE = "image"  # the group whose name is left out of flags
-WITHOUT_MEANING: frozenset[Key] = frozenset(  # a PSF that was given, where one is measured
-    {(ONLY_IMAGE, "psf"), (ONLY_IMAGE, "psf_cut")}
-)
-
 GROUP_TITLES = {
     "": "Options",
     "image": "The image",
@@ -50,19 +46,19 @@ GROUP_TITLES = {
 
 @dataclass(frozen=True)
 class MeasureOptions:
-    """Everything that `zogyp psf` can be told."""
+    """Everything that `zogyp psf` can be told; ``without`` names what has no meaning there."""
 
-    image: InputOptions = field(default_factory=InputOptions)
+    image: InputOptions = field(default_factory=InputOptions, metadata={"without": ("psf", "psf_cut")})
     background: BackgroundOptions = field(default_factory=BackgroundOptions)
     detect: DetectOptions = field(default_factory=DetectOptions)
-    psf: PSFOptions = field(default_factory=PSFOptions)
+    psf: PSFOptions = field(default_factory=PSFOptions, metadata={"without": ("cut",)})
 
 
 @dataclass(frozen=True)
 class InfoOptions:
     """Everything that `zogyp info` can be told."""
 
-    image: InputOptions = field(default_factory=InputOptions)
+    image: InputOptions = field(default_factory=InputOptions, metadata={"without": ("psf", "psf_cut")})
 
 
 @dataclass(frozen=True)
@@ -86,18 +82,17 @@ class Leaf:
         return ".".join(self.key)
 
 
-def leaves(options: Any, key: Key = ()) -> Iterator[Leaf]:
+def leaves(options: Any, key: Key = (), without: Sequence[str] = ()) -> Iterator[Leaf]:
     """All options of a (nested) instance, groups last as a reader expects."""
     hints = get_type_hints(type(options))
     plain = [f for f in fields(options) if not is_dataclass(getattr(options, f.name))]
     groups = [f for f in fields(options) if is_dataclass(getattr(options, f.name))]
     for f in plain:
-        if (*key, f.name) in WITHOUT_MEANING:
-            continue
-        text = f.metadata.get("help", "")
-        yield Leaf((*key, f.name), hints[f.name], getattr(options, f.name), text)
+        if f.name not in without:
+            text = f.metadata.get("help", "")
+            yield Leaf((*key, f.name), hints[f.name], getattr(options, f.name), text)
     for f in groups:
-        yield from leaves(getattr(options, f.name), (*key, f.name))
+        yield from leaves(getattr(options, f.name), (*key, f.name), f.metadata.get("without", ()))
 
 
 @cache
