@@ -19,7 +19,7 @@ from scipy.optimize import least_squares
 from zogyp.core.psfmodel import PSF, SPLINE, polynomial
 from zogyp.core.stamps import stack_draw, stack_transpose
 from zogyp.measure.moffat import Moffat, fit_moffat, moffat_from, parameters_of
-from zogyp.measure.noise import excess_variance
+from zogyp.measure.noise import CHI2_MEDIAN, excess_variance
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
@@ -195,6 +195,14 @@ def _values(coefficients: F8) -> F8:
     return out
 
 
+def _typical_chi2(square: F4, variance: F4) -> float:
+    """Robust reduced chi² of squared deviations; 1 where none can be used."""
+    usable = np.isfinite(variance)
+    if usable.sum() < 10:
+        return 1.0
+    return float(np.median(square[usable] / variance[usable])) / CHI2_MEDIAN
+
+
 class _Solver:
     """State of one PSF fit: deviations of the B-spline coefficients from the prior's."""
 
@@ -247,7 +255,8 @@ class _Solver:
         fw = f * f * w
         self.information = self._transpose(fw, self.terms**2)
         inverse = 1 / (self.information + 1 / self.tau2)
-        rhs = self._transpose(w * f * (self.stars.data - f * self._draw(self.mean)), self.terms)
+        data = self.stars.data - self._skies(w)
+        rhs = self._transpose(w * f * (data - f * self._draw(self.mean)), self.terms)
         z = self.deviation
         r = rhs - self._transpose(fw * self._draw(z), self.terms) - z / self.tau2
         p = inverse * r
@@ -266,10 +275,17 @@ class _Solver:
             rho = new
         self.deviation = z
 
+    def _skies(self, w: F4) -> F4:
+        """Level under each star that the sky's map has missed, (n, 1, 1): fitted along with its flux."""
+        n = len(self.stars.x)
+        model, data = (a.reshape(n, -1).astype(np.float64) for a in (self._draw(self.planes), self.stars.data))
+        _, sky = _flux_and_sky(data, model, w.reshape(n, -1).astype(np.float64))
+        return sky[:, None, None].astype(np.float32)
+
     def judge(self) -> None:
         """After a fit: reject outliers, see how stars scatter about it, and set the priors' widths."""
         f = self.stars.flux[:, None, None].astype(np.float32)
-        e = self.stars.data - f * self._draw(self.planes)
+        e = self.stars.data - self._skies(self._weights()) - f * self._draw(self.planes)
         usable = np.isfinite(self.stars.variance)
         self.excess = self._scatter(e)
         v = self.stars.variance + f * f * self.excess[self.grid.stamp_rings].astype(np.float32)
@@ -289,15 +305,20 @@ class _Solver:
     def _scatter(self, e: F4) -> F8:
         """Relative variance of the brightest stars about the model beyond their noise, in each ring.
 
-        Neighbours and cosmic rays do not move it.
+        Neighbours and cosmic rays do not move it; the confusion of stars too faint to be known adds the
+        same to bright and faint stars alike, so the fainter half tells it and it is taken off.
         """
-        bright = np.argsort(-self.stars.flux, kind="stable")[:SCATTER_STARS]
-        v, e2 = self.stars.variance[bright], e[bright] ** 2
-        f2 = np.broadcast_to((self.stars.flux[bright] ** 2)[:, None, None], e2.shape)
-        rings = np.broadcast_to(self.grid.stamp_rings, e2.shape)
-        usable = np.isfinite(v)
+        order = np.argsort(-self.stars.flux, kind="stable")
+        bright, faint = order[:SCATTER_STARS], order[len(order) // 2 :][:SCATTER_STARS]
+        telling = np.median(self.stars.flux[bright]) > 3 * np.median(self.stars.flux[faint])
+        f2 = np.broadcast_to((self.stars.flux**2)[:, None, None], e.shape)
+        v, e2 = self.stars.variance, e**2
         out = np.zeros_like(self.excess)
         for ring in range(out.size):
-            here = usable & (rings == ring)
-            out[ring] = excess_variance(e2[here], v[here], f2[here])
+            here = self.grid.stamp_rings == ring
+            noise, square, scale = v[bright][:, here], e2[bright][:, here], f2[bright][:, here]
+            if telling:
+                noise = noise * max(1.0, _typical_chi2(e2[faint][:, here], v[faint][:, here]))
+            usable = np.isfinite(noise)
+            out[ring] = excess_variance(square[usable], noise[usable], scale[usable])
         return out
