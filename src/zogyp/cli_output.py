@@ -208,8 +208,8 @@ def print_demo(demo: Demo) -> None:
     print_files(demo.files)
     looks = [demo.files[name] for name in ("picture", "report") if name in demo.files]
     if looks:
-        print(f"\nLook at {' and '.join(map(str, looks))}")
-    print(f"Then subtract your own: zogyp subtract NEW.fits REF.fits    (as here: {demo.command})")
+        print(f"\nLook at {' and '.join(map(str, looks))}.")
+    print(f"\nThen subtract your own: zogyp subtract NEW.fits REF.fits    (as here: {demo.command})")
 
 
 def _n(value: Any, digits: int = 4) -> str:
