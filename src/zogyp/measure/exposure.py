@@ -227,7 +227,8 @@ def _model(
         data -= _sky_between_stars(scene, good, sky_options)
         chosen = _consistent(scene, chosen, options.min_stars)
         stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
-        psf = fit_psf(stamps, grid, order_for(chosen.size, options.order), profile, image.shape)
+        order = order_for(chosen.size, options.order)
+        psf = fit_psf(stamps, grid, order, profile, image.shape, psf)
         scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=error)
     return psf, scene, chosen
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zogyp.core.psfmodel import PSF
 from zogyp.core.stamps import add_stars, cut_stamps, stack_draw, sweep
 from zogyp.image import FloatImage
-from zogyp.measure.psf import StarStamps
+from zogyp.measure.psf_solver import StarStamps
 from zogyp.measure.sources import Sources
 
 F8 = NDArray[np.float64]

@@ -1,0 +1,242 @@
+"""The least-squares problem of a PSF: stars, priors, conjugate gradients, and what they leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import spline_filter
+
+from zogyp.core.psfmodel import SPLINE
+from zogyp.core.stamps import stack_draw, stack_transpose
+from zogyp.measure.moffat import Moffat
+from zogyp.measure.noise import CHI2_MEDIAN, excess_variance
+
+F8 = NDArray[np.float64]
+F4 = NDArray[np.float32]
+OUTLIER = 5.0  # sigma
+SCATTER_STARS = 64  # brightest stars that tell how far the model is from single stars
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a PSF lives: ``k`` points of step ``sampling`` px; stars are read out to ``radius`` px."""
+
+    k: int
+    sampling: float
+    radius: int
+
+    @property
+    def rings(self) -> NDArray[np.int64]:
+        """Ring number of each grid point; rings widen outwards."""
+        return _rings((np.arange(self.k) - self.k // 2) * self.sampling)
+
+    def stamp_rings(self, radius: int) -> NDArray[np.int64]:
+        """Ring number of each pixel of a star's stamp; the corners count as the outermost ring."""
+        return np.minimum(_rings(np.arange(-radius, radius + 1.0)), int(self.rings.max()))
+
+
+def _rings(offsets: F8) -> NDArray[np.int64]:
+    """Number of the ring that each point of a square lies in; ``offsets`` [px] along each side."""
+    r = np.hypot(offsets[:, None], offsets[None, :])
+    result: NDArray[np.int64] = np.floor(3 * np.log1p(r / 1.5)).astype(np.int64)
+    return result
+
+
+@dataclass(frozen=True)
+class StarStamps:
+    """Stars to be stacked: pixels, their weights, positions, fluxes.
+
+    Attributes
+    ----------
+    data : (n, 2r+1, 2r+1) float32, neighbours and sky taken off [ADU]
+    variance : the same shape [ADU²]; infinite where a pixel is not to be used
+    x, y, flux : (n,)
+    """
+
+    data: F4
+    variance: F4
+    x: F8
+    y: F8
+    flux: F8
+
+    def take(self, index: NDArray[np.intp], radius: int) -> StarStamps:
+        """The chosen stars, cut to ``radius`` px."""
+        o = self.data.shape[-1] // 2 - radius
+        box = np.s_[o : self.data.shape[-1] - o, o : self.data.shape[-1] - o]
+        cut = (np.ascontiguousarray(a[index][:, *box]) for a in (self.data, self.variance))
+        return StarStamps(*cut, self.x[index], self.y[index], self.flux[index])
+
+
+class Group:
+    """Stars on stamps of one size, with their polynomial terms (n, n_terms)."""
+
+    def __init__(self, stars: StarStamps, terms: F8, grid: Grid) -> None:
+        self.stars, self.grid = stars, grid
+        self.terms = np.ascontiguousarray(terms)
+        self.radius = stars.data.shape[-1] // 2
+        self.flux = stars.flux[:, None, None].astype(np.float32)
+        self.rings = grid.stamp_rings(self.radius)
+        self.good = np.isfinite(stars.variance)
+
+    def draw(self, planes: F8) -> F4:
+        """Unit-flux stamps of the model ``planes``."""
+        s = self.stars
+        return stack_draw(planes, s.x, s.y, self.terms, self.radius, self.grid.sampling)
+
+    def transpose(self, stamps: F4, terms: F8) -> F8:
+        """The transpose of `draw` with these terms."""
+        s = self.stars
+        return stack_transpose(stamps, s.x, s.y, terms, self.grid.k, self.grid.sampling)
+
+    def variance(self, excess: F8) -> F4:
+        """Noise, with the scatter of the PSF among stars."""
+        v: F4 = self.stars.variance + self.flux**2 * excess[self.rings].astype(np.float32)
+        return v
+
+    def weights(self, excess: F8) -> F4:
+        """Inverse variances; 0 for outliers."""
+        w: F4 = np.where(self.good, 1 / self.variance(excess), 0).astype(np.float32)
+        return w
+
+    def skies(self, planes: F8, w: F4) -> F4:
+        """Level under each star that the sky's map has missed, (n, 1, 1): fitted along with its flux."""
+        n = len(self.stars.x)
+        model, data = (a.reshape(n, -1).astype(np.float64) for a in (self.draw(planes), self.stars.data))
+        _, sky = flux_and_sky(data, model, w.reshape(n, -1).astype(np.float64))
+        return sky[:, None, None].astype(np.float32)
+
+    def residual(self, planes: F8, excess: F8) -> F4:
+        """What the model and the sky leave."""
+        e: F4 = self.stars.data - self.skies(planes, self.weights(excess)) - self.flux * self.draw(planes)
+        return e
+
+
+def flux_and_sky(data: F8, model: F8, weight: F8) -> tuple[F8, F8]:
+    """Weighted linear fit ``data = flux model + sky`` of every star (row)."""
+    w, wm = weight.sum(1), (weight * model).sum(1)
+    wmm, wd, wmd = (weight * model**2).sum(1), (weight * data).sum(1), (weight * model * data).sum(1)
+    det = np.maximum(w * wmm - wm**2, 1e-300)
+    return (w * wmd - wm * wd) / det, (wmm * wd - wm * wmd) / det
+
+
+def _typical_chi2(square: F4, variance: F4) -> float:
+    """Robust reduced chi² of squared deviations; 1 where none can be used."""
+    usable = np.isfinite(variance)
+    if usable.sum() < 10:
+        return 1.0
+    return float(np.median(square[usable] / variance[usable])) / CHI2_MEDIAN
+
+
+class Solver:
+    """State of one PSF fit: deviations of the B-spline coefficients from the prior's."""
+
+    def __init__(self, groups: list[Group], grid: Grid, prior: Moffat) -> None:
+        self.groups, self.grid, self.prior = groups, grid, prior
+        terms = groups[0].terms
+        profile = prior.stamp(grid.k, grid.sampling)
+        self.mean = np.zeros((terms.shape[1], grid.k, grid.k))
+        self.mean[0] = spline_filter(profile, order=SPLINE, mode="mirror") / terms[0, 0]
+        self.deviation = np.zeros_like(self.mean)
+        self.excess = np.zeros(int(grid.rings.max()) + 1)  # relative PSF variance seen among stars, by ring
+        degree = np.arange(terms.shape[1])
+        floor = 1e-5 * profile.max()
+        self.tau2 = np.stack([((0.3 if j == 0 else 0.1) * profile + floor) ** 2 for j in degree])
+        self.information = np.zeros_like(self.mean)
+        self.chi2 = float("nan")
+
+    @property
+    def planes(self) -> F8:
+        """Coefficients of the model."""
+        return self.mean + self.deviation
+
+    @property
+    def variance(self) -> F8:
+        """Variance of the model's values (k, k): what the fit leaves open, and the stars' own scatter."""
+        fit: F8 = (1 / (self.information[0] + 1 / self.tau2[0])) + 0.5 * sum(
+            1 / (self.information[j] + 1 / self.tau2[j]) for j in range(1, len(self.tau2))
+        )
+        return fit + self.excess[self.grid.rings]
+
+    def solve(self, steps: int = 15) -> None:
+        """Preconditioned conjugate gradients for the deviations."""
+        zero = np.zeros_like(self.mean)
+        fws: list[F4] = []
+        information, rhs = zero.copy(), zero.copy()
+        for g in self.groups:
+            w = g.weights(self.excess)
+            fw = g.flux**2 * w
+            fws.append(fw)
+            information += g.transpose(fw, g.terms**2)
+            data = g.stars.data - g.skies(self.planes, w)
+            rhs += g.transpose(w * g.flux * (data - g.flux * g.draw(self.mean)), g.terms)
+        self.information = information
+
+        def normal(z: F8) -> F8:
+            out: F8 = z / self.tau2
+            for g, fw in zip(self.groups, fws, strict=True):
+                out += g.transpose(fw * g.draw(z), g.terms)
+            return out
+
+        inverse = 1 / (information + 1 / self.tau2)
+        z = self.deviation
+        r = rhs - normal(z)
+        p = inverse * r
+        rho = first = float((r * p).sum())
+        start = float((rhs * inverse * rhs).sum())
+        for _ in range(steps):
+            if rho <= 1e-7 * start or first == 0:
+                break
+            ap = normal(p)
+            a = rho / float((p * ap).sum())
+            z = z + a * p
+            r = r - a * ap
+            y = inverse * r
+            new = float((r * y).sum())
+            p = y + (new / rho) * p
+            rho = new
+        self.deviation = z
+
+    def judge(self) -> None:
+        """After a fit: reject outliers, see how stars scatter about it, and set the priors' widths."""
+        residuals = [g.residual(self.planes, self.excess) for g in self.groups]
+        self.excess = self._scatter(self.groups[0], residuals[0])
+        chi2, n = 0.0, 0
+        for g, e in zip(self.groups, residuals, strict=True):
+            relative = e * e / g.variance(self.excess)
+            g.good = np.isfinite(g.stars.variance) & (relative < OUTLIER**2)
+            chi2 += float(relative[g.good].sum(dtype=np.float64))
+            n += int(g.good.sum())
+        self.chi2 = chi2 / n if n else float("nan")
+        shrink = self.information / (self.information + 1 / self.tau2)  # share that the data decide
+        for j in range(len(self.tau2)):
+            for ring in range(int(self.grid.rings.max()) + 1):
+                here = self.grid.rings == ring
+                known = float(shrink[j][here].sum())
+                power = float((self.deviation[j][here] ** 2).sum())
+                if known > 0:
+                    least = (1e-6 * self.mean[0].max()) ** 2
+                    self.tau2[j][here] = max(power / known, least)
+
+    def _scatter(self, group: Group, e: F4) -> F8:
+        """Relative variance of the brightest stars about the model beyond their noise, in each ring.
+
+        Neighbours and cosmic rays do not move it; the confusion of stars too faint to be known adds the
+        same to bright and faint stars alike, so the fainter half tells it and it is taken off.
+        """
+        stars = group.stars
+        order = np.argsort(-stars.flux, kind="stable")
+        bright, faint = order[:SCATTER_STARS], order[len(order) // 2 :][:SCATTER_STARS]
+        telling = np.median(stars.flux[bright]) > 3 * np.median(stars.flux[faint])
+        f2 = np.broadcast_to((stars.flux**2)[:, None, None], e.shape)
+        v, e2 = stars.variance, e**2
+        out = np.zeros_like(self.excess)
+        for ring in range(out.size):
+            here = group.rings == ring
+            noise, square, scale = v[bright][:, here], e2[bright][:, here], f2[bright][:, here]
+            if telling:
+                noise = noise * max(1.0, _typical_chi2(e2[faint][:, here], v[faint][:, here]))
+            usable = np.isfinite(noise)
+            out[ring] = excess_variance(square[usable], noise[usable], scale[usable])
+        return out
