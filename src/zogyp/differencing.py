@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
@@ -91,9 +91,7 @@ def difference(
     work = _Work(halves[0], halves[1], matched, _astrometric(matched, options))
     plan = work.plan(options.tile)
     outputs = {name: np.zeros(new.image.shape, np.float32) for name in ("D", "S", "V", "F_S", "F_D")}
-    tiles.run(
-        plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor
-    )
+    tiles.run(plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor)
     if options.background_match:
         _match_background(outputs, work, options.background)
     ny, nx = new.image.shape
@@ -118,15 +116,14 @@ def _half(exposure: Exposure, pixels: Repaired, cut: float | None, options: Subt
     noise = 0.0
     if psf.variance is not None and options.psf_noise:
         noise = float(np.sqrt(psf.variance.sum())) * psf.sampling
-        pixels = Repaired(pixels.data, pixels.variance.copy())
-        _add_psf_variance(exposure, pixels.variance)
+        _add_psf_variance(exposure, pixels.variance, pixels.pad)
     return Half(pixels, exposure, options.psf.cut if cut is None else cut, noise)
 
 
-def _add_psf_variance(exposure: Exposure, variance: FloatImage) -> None:
+def _add_psf_variance(exposure: Exposure, variance: FloatImage, pad: int) -> None:
     """A star of flux f and PSF error dP leaves f dP: add f² Var(dP) under every star that shows it."""
     psf, s = exposure.psf, exposure.sources
-    assert psf.variance is not None  # noqa: S101 - asked by the caller
+    assert psf.variance is not None
     least = 0.02 * exposure.sigma**2
     seen = np.flatnonzero(s.flux**2 * float(psf.variance.max()) > least)
     plane = spline_filter(psf.variance.astype(np.float64), order=SPLINE, mode="mirror")[None]
@@ -138,8 +135,8 @@ def _add_psf_variance(exposure: Exposure, variance: FloatImage) -> None:
     radius = np.searchsorted(-profile, -least / np.maximum(s.flux[seen] ** 2, 1e-300)).clip(3, k)
     add_stars(
         extra,
-        s.x[seen],
-        s.y[seen],
+        s.x[seen] + pad,
+        s.y[seen] + pad,
         s.flux[seen] ** 2,
         radius.astype(np.int64),
         np.ones((seen.size, 1)),
@@ -227,10 +224,9 @@ class _Work:
         kernels = self.kernels_at(tile.x, tile.y, tile.shape)
         blocks = []
         for half in (self.new, self.ref):
-            fill = np.float32(half.exposure.sigma**2)
-            blocks.append(
-                (tiles.gather(half.pixels.data, tile, 0.0), tiles.gather(half.pixels.variance, tile, fill))
-            )
+            pixels, fill = half.pixels, half.exposure.sigma**2
+            there = replace(tile, start=(tile.start[0] + pixels.pad, tile.start[1] + pixels.pad))
+            blocks.append((tiles.gather(pixels.data, there, 0.0), tiles.gather(pixels.variance, there, fill)))
         d = zogy.apply(kernels, blocks[0], blocks[1], self.astrometric)
         return {"D": tile.cut(d.D), "S": tile.cut(d.S), "V": tile.cut(d.V), "F_S": d.F_S, "F_D": d.F_D}
 

@@ -88,7 +88,8 @@ class ShapeError(ZogypError):
         self.shape = shape
         self.wanted = wanted
         super().__init__(
-            f"{what} has shape {shape} (rows, columns), but {wanted} is needed." + (f" {hint}" if hint else "")
+            f"{what} has shape {shape} (rows, columns), but {wanted} is needed."
+            + (f" {hint}" if hint else "")
         )
 
 

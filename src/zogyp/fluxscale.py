@@ -221,7 +221,7 @@ def _fit(x: F8, y: F8, value: F8, noise: F8, scale: tuple[float, float], order: 
         surface, merit = _robust(x, y, value, noise, scale, min(o, _highest(x.size)))
         if merit < least - 6:  # six: more than chance gives
             best, least = surface, merit
-    assert best is not None  # noqa: S101 - the first order always fits
+    assert best is not None
     return best
 
 

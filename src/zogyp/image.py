@@ -60,6 +60,8 @@ class Image:
         What was assumed, chosen or left out on reading.
     exptime : float or None
         Exposure time [s].
+    path : str or None
+        The file it was read from, with its extension.
     """
 
     data: FloatImage
@@ -74,6 +76,7 @@ class Image:
     name: str = "image"
     notes: tuple[str, ...] = field(default=())
     exptime: float | None = None
+    path: str | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -92,6 +92,7 @@ def read(
         name=label,
         notes=tuple(notes),
         exptime=found.exptime,
+        path=str(path),
     )
     return _flagged(image, planes.bad, trusted=options.saturation is not None)
 

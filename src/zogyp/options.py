@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields
+from math import isnan
 from typing import Any, Literal
 
 from zogyp.errors import OptionError
 
 
-def opt(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: A002
+def opt(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
     """A dataclass field that carries its help and the closed range allowed for it."""
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
@@ -30,7 +31,7 @@ class _Checked:
                 continue
             too_low = low is not None and value < low
             too_high = high is not None and value > high
-            if too_low or too_high or value != value:
+            if too_low or too_high or isnan(value):
                 limits = f"at least {low}" if high is None else f"between {low} and {high}"
                 raise OptionError(f.name, value, limits if low is not None else f"at most {high}")
 

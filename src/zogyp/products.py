@@ -77,6 +77,7 @@ class Subtraction:
     transients : table of peaks beyond the threshold.
     new : the new image as it was read (pixels, mask, wcs, header).
     ref : the reference on the new image's grid.
+    psf_new, psf_ref : (k, k) PSFs of the two images at the image's centre, unit sum.
     summary : JSON-ready figures: inputs, options, flux scale, noise, registration, timings, ...
     """
 
@@ -91,6 +92,8 @@ class Subtraction:
     new: Image
     ref: Image
     summary: dict[str, Any] = field(default_factory=dict)
+    psf_new: NDArray[np.float32] | None = None
+    psf_ref: NDArray[np.float32] | None = None
 
     def write(
         self,

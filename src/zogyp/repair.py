@@ -1,8 +1,11 @@
-"""Bad pixels before the Fourier transform: what to put there, how unsure it is, and how far it reaches."""
+"""Bad pixels, and those beyond the border, before the Fourier transform.
+
+What to put there, how unsure it is, and how far it reaches.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +25,19 @@ UNJUDGED = 0.35  # share of the matched filter's weight on bad pixels beyond whi
 
 @dataclass(frozen=True)
 class Repaired:
-    """Pixels and variances ready for the transform."""
+    """Pixels and variances ready for the transform, (ny + 2 pad, nx + 2 pad).
+
+    Around the image lies a rim of ``pad`` pixels with the light of the stars that the border cuts:
+    without it half a star would be compared with half of another PSF.
+    """
 
     data: FloatImage
     variance: FloatImage
+    pad: int
 
 
 def repair(new: Exposure, ref: Exposure, matched: Match) -> tuple[Repaired, Repaired]:
-    """Fill the bad pixels of both images with what their stars' models say.
+    """Fill the bad pixels of both images, and a rim around them, with what their stars' models say.
 
     A star saturated in both gets one flux, and both images are filled over both cores: an error
     of that flux then cancels in the difference. The fill's own error is counted as variance.
@@ -38,7 +46,8 @@ def repair(new: Exposure, ref: Exposure, matched: Match) -> tuple[Repaired, Repa
     bad_n, bad_r = ~new.image.good, ~ref.image.good
     both = _saturated(new) & maximum_filter(_saturated(ref), 5)
     either = (_saturated(new) | _saturated(ref)) & maximum_filter(both, 15)
-    return _filled(new, bad_n | either, fluxes[0]), _filled(ref, bad_r | either, fluxes[1])
+    pad = max(new.psf.size, ref.psf.size) // 2
+    return _filled(new, bad_n | either, fluxes[0], pad), _filled(ref, bad_r | either, fluxes[1], pad)
 
 
 def _saturated(exposure: Exposure) -> Bool:
@@ -46,17 +55,20 @@ def _saturated(exposure: Exposure) -> Bool:
     return result
 
 
-def _common_fluxes(new: Exposure, ref: Exposure, matched: Match) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fluxes of all sources, those saturated in either image from the two images together."""
+def _common_fluxes(
+    new: Exposure, ref: Exposure, matched: Match
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fluxes of all sources, those saturated or cut by the border from the two images together."""
     f_n, f_r = new.sources.flux.copy(), ref.sources.flux.copy()
-    i = np.flatnonzero(new.sources.saturated)
-    j = np.flatnonzero(ref.sources.saturated)
+    i = np.flatnonzero(_partly_seen(new))
+    j = np.flatnonzero(_partly_seen(ref))
     for one, other, ratio, f_one, f_other, index in (
         (new, ref, 1.0, f_n, f_r, i),
         (ref, new, -1.0, f_r, f_n, j),
     ):
         if index.size == 0 or len(other.sources) == 0:
             continue
+        partly = set(np.flatnonzero(_partly_seen(other)).tolist())
         tree = cKDTree(np.column_stack([other.sources.x, other.sources.y]))
         at = np.column_stack([one.sources.x[index], one.sources.y[index]])
         distance, partner = tree.query(at, distance_upper_bound=max(3.0, one.psf.fwhm))
@@ -64,13 +76,21 @@ def _common_fluxes(new: Exposure, ref: Exposure, matched: Match) -> tuple[NDArra
             if not np.isfinite(d):
                 continue
             scale = matched.flux_ratio.at(one.sources.x[m], one.sources.y[m]) ** ratio
-            w1 = _weight(one, m) / scale**2
-            w2 = _weight(other, p)
+            w1 = _weight(one, int(m)) / scale**2
+            w2 = _weight(other, int(p))
             mean = (w1 * f_one[m] * scale + w2 * f_other[p]) / (w1 + w2)
             f_one[m] = mean / scale
-            if other.sources.saturated[p]:
+            if p in partly:
                 f_other[p] = mean
     return f_n, f_r
+
+
+def _partly_seen(exposure: Exposure) -> Bool:
+    """Sources whose core is saturated, masked or cut by the border."""
+    s, (ny, nx) = exposure.sources, exposure.image.shape
+    rim = 1.5 * exposure.psf.fwhm
+    cut: Bool = (s.x < rim) | (s.y < rim) | (s.x > nx - 1 - rim) | (s.y > ny - 1 - rim)
+    return s.saturated | cut
 
 
 def _weight(exposure: Exposure, m: int) -> float:
@@ -80,25 +100,27 @@ def _weight(exposure: Exposure, m: int) -> float:
     return float(1 / (s.flux_err[m] ** 2 + (relative * s.flux[m]) ** 2 + 1e-300))
 
 
-def _filled(exposure: Exposure, bad: Bool, flux: NDArray[np.float64]) -> Repaired:
-    """An exposure's pixels with the bad ones replaced by the model of its stars."""
-    if not bad.any():
-        return Repaired(exposure.data, exposure.variance)
+def _filled(exposure: Exposure, bad: Bool, flux: NDArray[np.float64], pad: int) -> Repaired:
+    """An exposure's pixels with the bad ones and the rim replaced by the model of its stars."""
     s, psf = exposure.sources, exposure.psf
-    radius = star_radii(psf, flux, exposure.sigma)
-    near = maximum_filter(bad, 2 * int(psf.size // 2) + 1)
-    inside = (s.x > -0.5) & (s.y > -0.5) & (s.x < bad.shape[1] - 0.5) & (s.y < bad.shape[0] - 0.5)
-    index = np.flatnonzero(inside & (flux > 0))
-    index = index[near[np.round(s.y[index]).astype(int), np.round(s.x[index]).astype(int)]]
-    model = np.zeros_like(exposure.data)
+    bad = np.pad(bad, pad, constant_values=True)
+    data = np.pad(exposure.data, pad)
+    sigma = exposure.noise.sigma
+    variance = np.pad(exposure.variance, pad, mode="edge")
+    x, y = s.x + pad, s.y + pad
+    near = maximum_filter(bad.view(np.uint8), 2 * int(psf.size // 2) + 1)
+    column = np.clip(np.round(x).astype(int), 0, bad.shape[1] - 1)
+    row = np.clip(np.round(y).astype(int), 0, bad.shape[0] - 1)
+    index = np.flatnonzero((flux > 0) & (near[row, column] > 0))
+    model = np.zeros_like(data)
     terms = np.ascontiguousarray(psf.terms(s.x[index], s.y[index]).T)
+    radius = star_radii(psf, flux, exposure.sigma)[index]
     planes = psf.coefficients / psf.total
-    add_stars(model, s.x[index], s.y[index], flux[index], radius[index], terms, planes, psf.sampling)
-    data, variance = exposure.data.copy(), exposure.variance.copy()
+    add_stars(model, x[index], y[index], flux[index], radius, terms, planes, psf.sampling)
     fill = model[bad]
     data[bad] = fill
-    variance[bad] = exposure.noise.sigma[bad] ** 2 + (FILL_ERROR * fill) ** 2
-    return Repaired(data, variance)
+    variance[bad] = np.pad(sigma, pad, mode="edge")[bad] ** 2 + (FILL_ERROR * fill) ** 2
+    return Repaired(data, variance, pad)
 
 
 def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskImage:

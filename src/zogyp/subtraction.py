@@ -12,8 +12,8 @@ import numpy as np
 from zogyp import io
 from zogyp.differencing import Planes, difference
 from zogyp.errors import ShapeError
-from zogyp.fluxscale import Match, match
-from zogyp.image import Flag, Image
+from zogyp.fluxscale import match
+from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.exposure import Exposure, measure
 from zogyp.options import InputOptions, SubtractOptions
 from zogyp.products import Subtraction
@@ -71,9 +71,7 @@ def subtract(
     with watch.stage("measure", 0.08):
         exposure_n, exposure_r = _measure_both(image_n, image_r, options)
     with watch.stage("match", 0.55):
-        matched = match(
-            exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order
-        )
+        matched = match(exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
     with watch.stage("subtract", 0.58):
         planes = difference(
             exposure_n,
@@ -85,7 +83,9 @@ def subtract(
         )
     with watch.stage("transients", 0.9):
         result = _judge(exposure_n, exposure_r, planes, options)
-    return replace(result, summary=summarise(result, (exposure_n, exposure_r), matched, planes, options, watch))
+    return replace(
+        result, summary=summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
+    )
 
 
 def _image(given: str | Path | Image, options: InputOptions, common_mask: str | None) -> Image:
@@ -132,10 +132,10 @@ def _judge(new: Exposure, ref: Exposure, planes: Planes, options: SubtractOption
     """Significance, flux and mask at every pixel, and the transients."""
     mask = final_mask(new, ref, planes.fwhm, planes.reach)
     unjudged = (mask & np.uint16(Flag.UNJUDGED | Flag.UNJUDGED << 8)) > 0
-    root = np.sqrt(planes.V)
-    scorr = planes.S / root
-    alpha = planes.S / planes.F_S
-    alpha_err = root / planes.F_S
+    root: FloatImage = np.sqrt(planes.V)
+    scorr: FloatImage = planes.S / root
+    alpha: FloatImage = planes.S / planes.F_S
+    alpha_err: FloatImage = root / planes.F_S
     d, s = planes.D, planes.S
     if unjudged.any():
         for plane in (d, s, scorr, alpha, alpha_err):
@@ -150,7 +150,11 @@ def _judge(new: Exposure, ref: Exposure, planes: Planes, options: SubtractOption
         wcs=new.image.wcs,
         zero_point=new.image.zero_point,
     )
+    ny, nx = new.image.shape
+    psf_new, psf_ref = (e.psf.at((nx - 1) / 2, (ny - 1) / 2).astype(np.float32) for e in (new, ref))
     return Subtraction(
+        psf_new=psf_new,
+        psf_ref=psf_ref,
         D=d,
         S=s,
         Scorr=scorr,

@@ -90,8 +90,9 @@ def _figures(exposure: Exposure) -> dict[str, Any]:
     image, psf = exposure.image, exposure.psf
     return {
         "name": image.name,
+        "path": image.path,
         "shape": list(image.shape),
-        "gain": exposure.noise.gain,
+        "gain": None if exposure.noise.gain is None else float(exposure.noise.gain),
         "read_noise": image.read_noise,
         "saturation": image.saturation,
         "zero_point": image.zero_point,

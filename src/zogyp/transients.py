@@ -1,7 +1,8 @@
 """Transients: the peaks of S_corr beyond a threshold, as a table.
 
-A peak is a local maximum of S_corr or of -S_corr. Its place is that of a Gaussian drawn through
-the 3 x 3 pixels around it; snr, flux and its error are the planes' values at that place. Words
+A peak is a local maximum of S_corr or of -S_corr, and snr its height between the pixels. Its place
+is that of a Gaussian drawn through the 3 x 3 pixels around the flux's own peak; flux and its error are
+the planes' values there. Words
 in the column ``flags`` tell what makes a peak doubtful; nothing is removed because of them.
 """
 
@@ -70,7 +71,7 @@ def find(
     peaks = _peaks(scorr, min(options.threshold, FAINTEST_PARTNER), fwhm)
     n = int(np.count_nonzero(np.abs(peaks.snr) >= options.threshold))
     words = _flags(scorr, mask, peaks, n, fwhm)
-    peaks = peaks.take(slice(n))
+    peaks = _placed(peaks.take(slice(n)), alpha)
     flux, error = peaks.value(alpha), peaks.value(alpha_err)
     ra, dec = _sky(wcs, peaks.x, peaks.y)
     mag, mag_err = _magnitude(flux, error, zero_point)
@@ -132,6 +133,20 @@ def _peaks(scorr: FloatImage, threshold: float, fwhm: float) -> _Peaks:
     alone = np.ones(len(peaks.snr), dtype=bool)
     alone[pairs[np.prod(peaks.snr[pairs], axis=1) > 0].max(axis=1, initial=0)] = False
     return peaks.take(alone)
+
+
+def _placed(peaks: _Peaks, alpha: FloatImage) -> _Peaks:
+    """The peaks, moved to where the flux has its peak, one pixel away at most.
+
+    The noise of S_corr knows of the source's own photons and of stars beside it, so its peak is flat
+    and leans away from them; the filtered flux is not divided by any noise.
+    """
+    sign = np.where(peaks.snr < 0, -1, 1)[:, None, None]
+    near = sign * _around(alpha, peaks.row, peaks.column, 1)
+    best = np.where(np.isfinite(near), near, -np.inf).reshape(-1, 9).argmax(axis=1)
+    row, column = peaks.row + best // 3 - 1, peaks.column + best % 3 - 1
+    dx, dy = _offsets(sign * _around(alpha, row, column, 1))
+    return _Peaks(row, column, dx, dy, peaks.snr)
 
 
 def _around(plane: FloatImage, row: NDArray[np.intp], column: NDArray[np.intp], r: int) -> Floats:

@@ -124,9 +124,8 @@ def _columns(t: F8, w: F8, first: NDArray[np.int64], run: tuple[int, int, int], 
             row = t[i]
             for j in range(j1 - j0):
                 g = f + m * j
-                out[i, j0 + j] = (
-                    row[g] * w0 + row[g + 1] * w1 + row[g + 2] * w2 + row[g + 3] * w3 + row[g + 4] * w4 + row[g + 5] * w5
-                )
+                low = row[g] * w0 + row[g + 1] * w1 + row[g + 2] * w2
+                out[i, j0 + j] = low + row[g + 3] * w3 + row[g + 4] * w4 + row[g + 5] * w5
     for j in range(n):
         if j0 <= j < j1:
             continue
@@ -184,7 +183,9 @@ def draw_gradient(c: F8, dx: float, dy: float, s: float, r: int) -> tuple[F8, F8
 
 
 @njit(cache=True, nogil=True)
-def add_stars(image: F4, x: F8, y: F8, flux: F8, radius: NDArray[np.int64], terms: F8, planes: F8, s: float) -> None:
+def add_stars(
+    image: F4, x: F8, y: F8, flux: F8, radius: NDArray[np.int64], terms: F8, planes: F8, s: float
+) -> None:
     """Add stars to ``image`` in place: ``terms`` (n, n_terms), ``planes`` (n_terms, k, k) coefficients."""
     ny, nx = image.shape
     k = planes.shape[1]
@@ -221,6 +222,34 @@ def _solve3(a: F8, b: F8, n: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
+def _normal_equations(
+    residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, stamps: tuple[F8, F8, F8], error: float
+) -> tuple[F8, F8, float, int]:
+    """Matrix and right side for steps in flux and position; chi² and number of pixels."""
+    ny, nx = residual.shape
+    r, rf, f = int(star[3]), star[4], star[2]
+    xi, yi = int(np.round(star[0])), int(np.round(star[1]))
+    p, px, py = stamps
+    a, b, g = np.zeros((3, 3)), np.zeros(3), np.zeros(3)
+    chi2, n = 0.0, 0
+    for v in range(max(0, yi - r), min(ny, yi + r + 1)):
+        for u in range(max(0, xi - r), min(nx, xi + r + 1)):
+            if not good[v, u] or (v - star[1]) ** 2 + (u - star[0]) ** 2 > rf * rf:
+                continue
+            i, j = v - yi + r, u - xi + r
+            g[0], g[1], g[2] = p[i, j], f * px[i, j], f * py[i, j]
+            w = 1.0 / (variance[v, u] + (error * f * g[0]) ** 2)
+            e = residual[v, u]
+            for q in range(3):
+                b[q] += w * g[q] * e
+                for m in range(3):
+                    a[q, m] += w * g[q] * g[m]
+            chi2 += w * e * e
+            n += 1
+    return a, b, chi2, n
+
+
+@njit(cache=True, nogil=True)
 def fit_star(
     residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, c: F8, s: float, how: F8, out: F8
 ) -> None:
@@ -230,44 +259,16 @@ def fit_star(
     step [px]). ``residual`` is kept up to date; ``out`` gets (flux_err, x_err, chi2, n_pixels).
     """
     ny, nx = residual.shape
-    r, rf = int(star[3]), star[4]
+    r, f = int(star[3]), star[2]
     xi, yi = int(np.round(star[0])), int(np.round(star[1]))
-    p, px, py = draw_gradient(c, star[0] - xi, star[1] - yi, s, r)
-    a = np.zeros((3, 3))
-    b = np.zeros(3)
-    f = star[2]
-    chi2 = 0.0
-    n = 0
-    y0, y1 = max(0, yi - r), min(ny, yi + r + 1)
-    x0, x1 = max(0, xi - r), min(nx, xi + r + 1)
-    for v in range(y0, y1):
-        for u in range(x0, x1):
-            if not good[v, u] or (v - star[1]) ** 2 + (u - star[0]) ** 2 > rf * rf:
-                continue
-            i, j = v - yi + r, u - xi + r
-            g0, g1, g2 = p[i, j], f * px[i, j], f * py[i, j]
-            w = 1.0 / (variance[v, u] + (how[0] * f * g0) ** 2)
-            e = residual[v, u]
-            a[0, 0] += w * g0 * g0
-            a[0, 1] += w * g0 * g1
-            a[0, 2] += w * g0 * g2
-            a[1, 1] += w * g1 * g1
-            a[1, 2] += w * g1 * g2
-            a[2, 2] += w * g2 * g2
-            b[0] += w * g0 * e
-            b[1] += w * g1 * e
-            b[2] += w * g2 * e
-            chi2 += w * e * e
-            n += 1
-    a[1, 0], a[2, 0], a[2, 1] = a[0, 1], a[0, 2], a[1, 2]
+    stamps = draw_gradient(c, star[0] - xi, star[1] - yi, s, r)
+    a, b, out[2], out[3] = _normal_equations(residual, variance, good, star, stamps, how[0])
     out[0] = 1.0 / np.sqrt(a[0, 0]) if a[0, 0] > 0 else np.inf
     out[1] = 1.0 / np.sqrt(a[1, 1]) if a[1, 1] > 0 else np.inf
-    out[2], out[3] = chi2, n
-    if n < 5 or not a[0, 0] > 0:
+    if out[3] < 5 or not a[0, 0] > 0:
         return
     move = how[1] > 0 and out[1] < 0.3 and f > 0
-    m = 3 if move else 1
-    if not _solve3(a, b, m):
+    if not _solve3(a, b, 3 if move else 1):
         return
     step = np.hypot(b[1], b[2]) if move else 0.0
     shrink = min(1.0, how[2] / step) if step > 0 else 1.0
@@ -275,9 +276,10 @@ def fit_star(
     if move:
         star[0] += shrink * b[1]
         star[1] += shrink * b[2]
+    p = stamps[0]
     q = draw(c, star[0] - xi, star[1] - yi, s, r) if move else p
-    for v in range(y0, y1):
-        for u in range(x0, x1):
+    for v in range(max(0, yi - r), min(ny, yi + r + 1)):
+        for u in range(max(0, xi - r), min(nx, xi + r + 1)):
             i, j = v - yi + r, u - xi + r
             residual[v, u] -= np.float32(star[2] * q[i, j] - f * p[i, j])
 

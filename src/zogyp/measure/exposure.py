@@ -164,15 +164,13 @@ def _plateau(values: FloatImage) -> float | None:
     return low + 0.97 * (top - low) if at_top >= 8 and at_top > below else None
 
 
-def _sky(
-    image: Image, bad: Bool, options: BackgroundOptions
-) -> tuple[FloatImage, FloatImage, SkyNoise]:
+def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, FloatImage, SkyNoise]:
     """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
     filled = np.where(bad, np.float32(0), image.data)
     filled[bad] = np.median(image.data[~bad])
     if float(filled.max()) == float(filled.min()):
         raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
-    known = dict(gain=image.gain, read_noise=image.read_noise)
+    known = {"gain": image.gain, "read_noise": image.read_noise}
     level = background(filled, bad, options)
     sigma = robust_sigma(high_pass(filled, 3.0)[~bad])
     if not sigma > 0:
@@ -205,7 +203,7 @@ def _model(
     options: PSFOptions,
     sky_options: BackgroundOptions,
 ) -> tuple[PSF, Scene, NDArray[np.intp]]:
-    """PSF and scene in turn, from a profile to the full model; ``data`` is freed of sky that comes to light."""
+    """PSF and scene in turn, from a profile to the full model; sky that comes to light leaves ``data``."""
     hint = "Give a PSF file, or a larger or deeper image."
     sources, fwhm = detected
     if not np.isfinite(fwhm):

@@ -33,7 +33,9 @@ class Moffat:
         for oy, wy in zip(_OFFSETS, _SHARES, strict=True):
             for ox, wx in zip(_OFFSETS, _SHARES, strict=True):
                 y, x = (p - dy + oy)[:, None], (p - dx + ox)[None, :]
-                q = ((1 - self.e1) * x * x - 2 * self.e2 * x * y + (1 + self.e1) * y * y) / (a2 * np.sqrt(det))
+                q = ((1 - self.e1) * x * x - 2 * self.e2 * x * y + (1 + self.e1) * y * y) / (
+                    a2 * np.sqrt(det)
+                )
                 out += wy * wx * (1 + q) ** -self.beta
         return out * (self.beta - 1) / (np.pi * a2)
 

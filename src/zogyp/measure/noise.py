@@ -108,7 +108,9 @@ class SkyNoise:
         return v
 
 
-def at_seeing(noise: SkyNoise, data: FloatImage, bad: NDArray[np.bool_], fwhm: float, told_gain: bool) -> SkyNoise:
+def at_seeing(
+    noise: SkyNoise, data: FloatImage, bad: NDArray[np.bool_], fwhm: float, told_gain: bool
+) -> SkyNoise:
     """The noise per unit frequency where the PSF has its power, should that differ from the pixels'.
 
     An image that was resampled before it came has less noise at the highest frequencies than at those
@@ -146,7 +148,9 @@ def at_seeing(noise: SkyNoise, data: FloatImage, bad: NDArray[np.bool_], fwhm: f
     return SkyNoise(noise.sigma * np.float32(ratio), gain, (*noise.notes, note))
 
 
-def from_variance(variance: FloatImage, good: NDArray[np.bool_], data: FloatImage, gain: float | None) -> SkyNoise:
+def from_variance(
+    variance: FloatImage, good: NDArray[np.bool_], data: FloatImage, gain: float | None
+) -> SkyNoise:
     """The sky's noise where the variance of every pixel was given: the variance of its fainter half."""
     low = good & (data <= np.median(data[good]))
     sigma = np.sqrt(np.maximum(variance, 0))

@@ -20,7 +20,7 @@ from zogyp.measure.moffat import Moffat, fit_moffat, moffat_from, parameters_of
 from zogyp.measure.psf_solver import Grid, Group, Solver, StarStamps, flux_and_sky
 
 F8 = NDArray[np.float64]
-ROUNDS = 2  # of: fit, judge outliers, estimate the priors' widths
+ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
 WHOLE_STARS = 128  # brightest stars that are fitted to the edge of their stamps
 PROFILE_STARS = 60  # brightest stars that the Moffat profile is fitted to
 PROFILE_ERROR = 0.05  # of a profile's pixels, as no star is quite a Moffat
@@ -158,5 +158,5 @@ def _values(coefficients: F8) -> F8:
     w = np.array([1.0, 26.0, 66.0, 26.0, 1.0]) / 120
     c = np.pad(coefficients, 2, mode="reflect")
     rows = sum(w[i] * c[i : i + coefficients.shape[0]] for i in range(5))
-    out: F8 = sum(w[i] * rows[:, i : i + coefficients.shape[1]] for i in range(5))  # type: ignore[index]
+    out: F8 = sum(w[i] * rows[:, i : i + coefficients.shape[1]] for i in range(5))
     return out

@@ -34,7 +34,7 @@ class Grid:
 
     def stamp_rings(self, radius: int) -> NDArray[np.int64]:
         """Ring number of each pixel of a star's stamp; the corners count as the outermost ring."""
-        return np.minimum(_rings(np.arange(-radius, radius + 1.0)), int(self.rings.max()))
+        return np.minimum(_rings(np.arange(-radius, radius + 1.0, dtype=np.float64)), int(self.rings.max()))
 
 
 def _rings(offsets: F8) -> NDArray[np.int64]:
@@ -65,8 +65,8 @@ class StarStamps:
         """The chosen stars, cut to ``radius`` px."""
         o = self.data.shape[-1] // 2 - radius
         box = np.s_[o : self.data.shape[-1] - o, o : self.data.shape[-1] - o]
-        cut = (np.ascontiguousarray(a[index][:, *box]) for a in (self.data, self.variance))
-        return StarStamps(*cut, self.x[index], self.y[index], self.flux[index])
+        data, variance = (np.ascontiguousarray(a[index][:, *box]) for a in (self.data, self.variance))
+        return StarStamps(data, variance, self.x[index], self.y[index], self.flux[index])
 
 
 class Group:

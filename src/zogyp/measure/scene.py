@@ -79,7 +79,11 @@ def fit_scene(
         how = np.array([psf_error, 1.0, 0.5 if i == 0 else 0.2])
         out = sweep(residual, variance, good, stars, terms, planes, psf.sampling, how)
     fitted = replace(
-        sources, x=stars[:, 0].copy(), y=stars[:, 1].copy(), flux=stars[:, 2].copy(), flux_err=out[:, 0].copy()
+        sources,
+        x=stars[:, 0].copy(),
+        y=stars[:, 1].copy(),
+        flux=stars[:, 2].copy(),
+        flux_err=out[:, 0].copy(),
     )
     return Scene(
         sources=fitted,

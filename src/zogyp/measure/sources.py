@@ -16,7 +16,9 @@ from zogyp.options import DetectOptions
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 RADIUS_TO_FWHM = 1.6  # FWHM over half-light radius of seeing-limited stars within two FWHM
-PIXEL_STACK = 10_000_000  # pixels above threshold that sep may hold; crowded fields need more than its default
+PIXEL_STACK = (
+    10_000_000  # pixels above threshold that sep may hold; crowded fields need more than its default
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,9 @@ def stellar_size(sizes: F8) -> float:
     return float(np.exp(at[peaks[0]])) if peaks.size else float(np.median(sizes))
 
 
-def choose_stars(sources: Sources, shape: tuple[int, int], *, fwhm: float, reach: float, most: int) -> NDArray[np.intp]:
+def choose_stars(
+    sources: Sources, shape: tuple[int, int], *, fwhm: float, reach: float, most: int
+) -> NDArray[np.intp]:
     """Indices of sources to make a PSF of: unsaturated, well exposed, on the stellar locus, fairly alone.
 
     Parameters
@@ -240,7 +244,9 @@ def _alone(sources: Sources, chosen: NDArray[np.intp], fwhm: float) -> Bool:
     return alone
 
 
-def _spread(sources: Sources, chosen: NDArray[np.intp], shape: tuple[int, int], most: int) -> NDArray[np.intp]:
+def _spread(
+    sources: Sources, chosen: NDArray[np.intp], shape: tuple[int, int], most: int
+) -> NDArray[np.intp]:
     """The brightest of each part of the image in turn, until there are enough."""
     if chosen.size <= most:
         return chosen
