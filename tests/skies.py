@@ -62,7 +62,9 @@ class Field:
 
     def exposed(self, sky=200.0, gain=2.0, read_noise=5.0):
         """One exposure, float32: Poisson noise of sky and stars, and read noise."""
-        electrons = self.rng.poisson((self.image + sky) * gain) + self.rng.normal(0, read_noise, self.image.shape)
+        electrons = self.rng.poisson((self.image + sky) * gain) + self.rng.normal(
+            0, read_noise, self.image.shape
+        )
         return (electrons / gain).astype(np.float32)
 
     def truth(self, x, y, n):
@@ -86,3 +88,46 @@ def star_field(seed, n_stars, profile, *, shape=(512, 512), flux=(3e3, 3e5), apa
     for (x, y), one in zip(places, f, strict=True):
         add(image, x, y, one, profile(x, y), n)
     return Field(image, places[:, 0], places[:, 1], f, profile, rng)
+
+
+def true_psf(mixture, k=45):
+    """A constant `PSF` of zogyp that holds a mixture as it is."""
+    from zogyp.core.psfmodel import PSF
+
+    values = stamp(mixture, 0, 0, k)
+    s = np.sqrt((mixture[:, 0] / mixture[:, 3]).sum() ** -2)
+    return PSF(basis=values[None].astype(np.float32), fwhm=float(FWHM * s))
+
+
+def catalogue(x, y, flux, flux_err, saturated=None):
+    """`Sources` of zogyp from plain numbers."""
+    from zogyp.measure.sources import Sources
+
+    x, y, flux = (np.array(a, dtype=float) for a in (x, y, flux))
+    bright = np.zeros(x.size, bool) if saturated is None else np.array(saturated, dtype=bool)
+    err = np.broadcast_to(np.asarray(flux_err, dtype=float), x.shape).copy()
+    return Sources(x, y, flux, err, peak=flux / 10, radius=np.full(x.size, 2.0), saturated=bright)
+
+
+def exposure(data, sources, psf, *, sigma=5.0, gain=2.0, mask=None, position_err=0.01, stars=None):
+    """An `Exposure` of zogyp as if all had been measured: ``data`` without sky, errors as told."""
+    from zogyp.image import Image
+    from zogyp.measure.exposure import Exposure
+    from zogyp.measure.noise import SkyNoise
+
+    data = np.asarray(data, dtype=np.float32)
+    mask = np.zeros(data.shape, np.uint16) if mask is None else mask
+    noise = SkyNoise(np.full(data.shape, sigma, np.float32), gain)
+    data = np.where(mask == 0, data, np.float32(0))
+    n = len(sources)
+    return Exposure(
+        image=Image(data, mask, gain=gain, name="made by a test"),
+        data=data,
+        level=np.zeros_like(data),
+        noise=noise,
+        variance=noise.variance(data),
+        sources=sources,
+        position_err=np.broadcast_to(np.asarray(position_err, dtype=float), (n,)).copy(),
+        psf=psf,
+        stars=np.flatnonzero(~sources.saturated) if stars is None else np.asarray(stars),
+    )

@@ -109,4 +109,6 @@ def test_spread_table_is_linear_between_the_centres(table_shape, shape):
     table = 2.0 + 0.5 * cx[None, :] - 0.25 * cy[:, None]
     y = np.clip(np.arange(shape[0]), cy[0], cy[-1])
     x = np.clip(np.arange(shape[1]), cx[0], cx[-1])
-    np.testing.assert_allclose(spread_table(table, shape), 2.0 + 0.5 * x[None, :] - 0.25 * y[:, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        spread_table(table, shape), 2.0 + 0.5 * x[None, :] - 0.25 * y[:, None], rtol=1e-6
+    )

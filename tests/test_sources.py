@@ -203,6 +203,8 @@ def test_the_most_wanted_are_the_brightest_of_each_part():
     sources = fake(x, y, rng.uniform(1e3, 1e4, x.size))
     chosen = np.array(chosen_of(sources, most=64, shape=(800, 800)))
     assert chosen.size == 64
-    cells = set(zip((sources.x[chosen] * 8 // 800).tolist(), (sources.y[chosen] * 8 // 800).tolist(), strict=True))
+    cells = set(
+        zip((sources.x[chosen] * 8 // 800).tolist(), (sources.y[chosen] * 8 // 800).tolist(), strict=True)
+    )
     assert len(cells) == 64
     assert sources.flux[chosen].mean() > 9e3  # the best of sixteen, on the average 0.94 of the range

@@ -179,7 +179,9 @@ def test_formal_errors_are_those_of_many_trials():
     mixture, n, step = skies.gaussian(3.0), 20, 32
     rng = np.random.default_rng(6)
     centre = np.arange(n) * step + 16.0
-    true = np.column_stack([g.ravel() for g in np.meshgrid(centre, centre)]) + rng.uniform(-0.5, 0.5, (n * n, 2))
+    true = np.column_stack([g.ravel() for g in np.meshgrid(centre, centre)]) + rng.uniform(
+        -0.5, 0.5, (n * n, 2)
+    )
     image = np.zeros((n * step, n * step))
     flux = 3e3
     for x, y in true:
