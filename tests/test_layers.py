@@ -13,7 +13,7 @@ LAYERS = (
     ("core",),
     ("image", "io", "headers", "lzw", "scaling", "fitsfile", "companions", "products", "psf_files", "sky", "simulate"),
     ("measure",),
-    ("registration", "fluxscale", "repair"),
+    ("registration", "fluxscale", "repair", "starnoise"),
     ("subtraction", "differencing", "summary", "coaddition", "transients", "efficiency"),
     ("survey", "show"),
     ("cli", "cli_options", "cli_output", "demo", "compat", "zip", "spali2", "zo_coadd", "ZOGY", "__main__"),

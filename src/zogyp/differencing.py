@@ -21,6 +21,7 @@ from zogyp.measure.exposure import Exposure
 from zogyp.measure.moffat import fit_moffat
 from zogyp.options import BackgroundOptions, SubtractOptions
 from zogyp.repair import Repaired, repair
+from zogyp.starnoise import add_star_variance
 
 F8 = NDArray[np.float64]
 RAMP = 48  # px over which tiles of one PSF are blended
@@ -94,6 +95,8 @@ def difference(
     tiles.run(plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor)
     if options.background_match:
         _match_background(outputs, work, options.background)
+    if options.psf_noise:
+        add_star_variance(outputs, new, ref, matched)
     ny, nx = new.image.shape
     kernels = work.kernels_at((nx - 1) / 2, (ny - 1) / 2, (256, 256))
     fwhm = fit_moffat(kernels.P_D.astype(np.float64), 1.0, min(new.psf.fwhm, ref.psf.fwhm)).fwhm

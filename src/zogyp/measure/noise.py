@@ -31,7 +31,10 @@ def robust_sigma(a: NDArray[np.floating]) -> float:
 
 
 def excess_variance(
-    square: NDArray[np.floating], known: NDArray[np.floating], scale: NDArray[np.floating] | float = 1.0
+    square: NDArray[np.floating],
+    known: NDArray[np.floating],
+    scale: NDArray[np.floating] | float = 1.0,
+    share: float = 1.0,
 ) -> float:
     """The variance x beyond a known one that normal deviates have, robustly.
 
@@ -43,6 +46,8 @@ def excess_variance(
         Their known variances.
     scale : ndarray, (n,) or float
         x comes in with this factor.
+    share : float
+        Share of the deviations that are independent.
 
     Returns
     -------
@@ -58,7 +63,7 @@ def excess_variance(
     top = float((e2 / factor).max()) / CHI2_MEDIAN
     for _ in range(4):  # votes weigh by what is not known but asked for
         weight = factor / (v + factor * x)
-        x = _median_excess(e2, v, factor, weight / weight.sum(), top)
+        x = _median_excess(e2, v, factor, weight / weight.sum(), (top, share))
     return x
 
 
@@ -67,11 +72,12 @@ def _median_excess(
     v: NDArray[np.float64],
     factor: NDArray[np.float64],
     weight: NDArray[np.float64],
-    top: float,
+    bounds: tuple[float, float],
 ) -> float:
-    """`excess_variance` for fixed weights of unit sum."""
+    """`excess_variance` for fixed weights of unit sum; ``bounds`` = (largest x, share of independent votes)."""
+    top, share = bounds
     # the median of n chi² deviates is uncertain by 1.06 / sqrt(n): less than two of that is no excess
-    limit = CHI2_MEDIAN + 2.1 * float(np.sqrt((weight**2).sum()))
+    limit = CHI2_MEDIAN + 2.1 * float(np.sqrt((weight**2).sum() / share))
     if float(weight[e2 > limit * v].sum()) < 0.5:
         return 0.0
     low, high = 0.0, top

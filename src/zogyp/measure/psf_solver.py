@@ -121,12 +121,25 @@ def flux_and_sky(data: F8, model: F8, weight: F8) -> tuple[F8, F8]:
     return (w * wmd - wm * wd) / det, (wmm * wd - wm * wmd) / det
 
 
-def _typical_chi2(square: F4, variance: F4) -> float:
-    """Robust reduced chi² of squared deviations; 1 where none can be used."""
+def _confusion(bright: tuple[F4, F4, F8], faint: tuple[F4, F4, F8]) -> float:
+    """Factor on the noise that bright and faint stars share; each is (squared deviations, variances, flux²).
+
+    From two typical chi², of which each is that factor plus flux² / variance times the PSF's scatter.
+    """
+    (chi_b, s_b), (chi_f, s_f) = _typical(*bright), _typical(*faint)
+    if not s_b > 1.5 * s_f:
+        return 1.0
+    x = max(0.0, (chi_b - chi_f) / (s_b - s_f))
+    return max(1.0, chi_f - s_f * x)
+
+
+def _typical(square: F4, variance: F4, flux2: F8) -> tuple[float, float]:
+    """Robust reduced chi², and the typical flux² / variance; (1, 0) where nothing can be used."""
     usable = np.isfinite(variance)
     if usable.sum() < 10:
-        return 1.0
-    return float(np.median(square[usable] / variance[usable])) / CHI2_MEDIAN
+        return 1.0, 0.0
+    v = variance[usable]
+    return float(np.median(square[usable] / v)) / CHI2_MEDIAN, float(np.median(flux2[usable] / v))
 
 
 class Solver:
@@ -153,11 +166,11 @@ class Solver:
 
     @property
     def variance(self) -> F8:
-        """Variance of the model's values (k, k): what the fit leaves open, and the stars' own scatter."""
+        """Variance of the model's values (k, k) that the fit leaves open."""
         fit: F8 = (1 / (self.information[0] + 1 / self.tau2[0])) + 0.5 * sum(
             1 / (self.information[j] + 1 / self.tau2[j]) for j in range(1, len(self.tau2))
         )
-        return fit + self.excess[self.grid.rings]
+        return fit
 
     def solve(self, steps: int = 15) -> None:
         """Preconditioned conjugate gradients for the deviations."""
@@ -223,20 +236,20 @@ class Solver:
         """Relative variance of the brightest stars about the model beyond their noise, in each ring.
 
         Neighbours and cosmic rays do not move it; the confusion of stars too faint to be known adds the
-        same to bright and faint stars alike, so the fainter half tells it and it is taken off.
+        same to bright and faint stars alike, so the fainter ones tell it and it is taken off.
         """
         stars = group.stars
-        order = np.argsort(-stars.flux, kind="stable")
-        bright, faint = order[:SCATTER_STARS], order[len(order) // 2 :][:SCATTER_STARS]
-        telling = np.median(stars.flux[bright]) > 3 * np.median(stars.flux[faint])
-        f2 = np.broadcast_to((stars.flux**2)[:, None, None], e.shape)
         v, e2 = stars.variance, e**2
+        order = np.argsort(-stars.flux, kind="stable")
+        bright = order[: max(len(order) // 3, min(len(order), 10))][:SCATTER_STARS]
+        faint = order[-len(bright) :]
+        f2 = np.broadcast_to((stars.flux**2)[:, None, None], e.shape)
         out = np.zeros_like(self.excess)
         for ring in range(out.size):
             here = group.rings == ring
             noise, square, scale = v[bright][:, here], e2[bright][:, here], f2[bright][:, here]
-            if telling:
-                noise = noise * max(1.0, _typical_chi2(e2[faint][:, here], v[faint][:, here]))
+            others = (e2[faint][:, here], v[faint][:, here], f2[faint][:, here])
+            noise = noise * _confusion((square, noise, scale), others)
             usable = np.isfinite(noise)
             out[ring] = excess_variance(square[usable], noise[usable], scale[usable])
         return out
