@@ -199,7 +199,7 @@ def test_a_cut_psf_loses_significance(new, ref, planes):
         one, none = (difference(e, ref, matched(), options).S for e in (new, without))
         return (one - none)[y, x] / np.std(one[away(planes)])
 
-    cut = replace(OPTIONS, new=InputOptions(psf_cut=0.5), ref=InputOptions(psf_cut=0.5))
+    cut = replace(OPTIONS, new=InputOptions(psf_cut=0.75), ref=InputOptions(psf_cut=0.75))
     assert reached(OPTIONS) == pytest.approx(oracle(), rel=0.08)  # 1500 independent pixels: 2 per cent
     assert reached(cut) < 0.97 * reached(OPTIONS)
 

@@ -238,12 +238,13 @@ def _robust(
     spread2 = max((1.4826 * float(np.median(np.abs(value - centre)))) ** 2, 1e-12)
     total = noise + spread2
     keep = np.abs(value - centre) <= CLIP * np.sqrt(total)
-    coefficients = np.zeros(design.shape[1])
+    coefficients: F8 = np.zeros(design.shape[1])
+    residual: F8 = value - centre
     scatter2 = spread2
     for _ in range(6):
         w = np.where(keep, 1 / (noise + scatter2 + 1e-12), 0.0)
         normal = design.T @ (w[:, None] * design)
-        coefficients = np.linalg.lstsq(normal, design.T @ (w * value), rcond=None)[0]
+        coefficients = np.asarray(np.linalg.lstsq(normal, design.T @ (w * value), rcond=None)[0])
         residual = value - design @ coefficients
         scatter2 = excess_variance(residual**2, noise + 1e-14)
         keep = residual**2 <= CLIP**2 * (noise + scatter2 + 1e-12)

@@ -62,7 +62,8 @@ def _rings(reach: int) -> NDArray[np.int64]:
     """Ring of each pixel of a stamp; rings are a pixel wide near the star and widen outwards."""
     p = np.arange(-reach, reach + 1)
     radius = np.hypot(p[:, None], p[None, :])
-    return np.floor(4 * np.log1p(radius / 3)).astype(np.int64)
+    ring: NDArray[np.int64] = np.floor(4 * np.log1p(radius / 3)).astype(np.int64)
+    return ring
 
 
 def _profile(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8], reach: int, share: float) -> F8:

@@ -74,7 +74,7 @@ def _median_excess(
     weight: NDArray[np.float64],
     bounds: tuple[float, float],
 ) -> float:
-    """`excess_variance` for fixed weights of unit sum; ``bounds`` = (largest x, share of independent votes)."""
+    """`excess_variance` for weights of unit sum; ``bounds`` = (largest x, share of independent votes)."""
     top, share = bounds
     # the median of n chi² deviates is uncertain by 1.06 / sqrt(n): less than two of that is no excess
     limit = CHI2_MEDIAN + 2.1 * float(np.sqrt((weight**2).sum() / share))

@@ -30,7 +30,8 @@ class Grid:
     @property
     def rings(self) -> NDArray[np.int64]:
         """Ring number of each grid point; rings widen outwards."""
-        return _rings((np.arange(self.k) - self.k // 2) * self.sampling)
+        offsets: F8 = (np.arange(self.k, dtype=np.float64) - self.k // 2) * self.sampling
+        return _rings(offsets)
 
     def stamp_rings(self, radius: int) -> NDArray[np.int64]:
         """Ring number of each pixel of a star's stamp; the corners count as the outermost ring."""

@@ -144,7 +144,7 @@ def with_fixed_apertures(data: FloatImage, bad: Bool, sources: Sources) -> tuple
 
 
 def stellar_size(sizes: F8) -> float:
-    """The smallest size that many sources share: stars do, galaxies are larger and differ among themselves."""
+    """The smallest size that many sources share: stars do; galaxies are larger and differ."""
     at = np.linspace(np.log(0.5), np.log(max(float(sizes.max()), 1.0)), 400)
     density = np.zeros(at.size)
     for size in sizes:  # a kernel of 6 per cent
@@ -229,7 +229,7 @@ def local_size(sources: Sources, shape: tuple[int, int]) -> F8:
 
 
 def _alone(sources: Sources, chosen: NDArray[np.intp], fwhm: float) -> Bool:
-    """No neighbour within 2.5 FWHM brighter than a fifth, none within 6 FWHM five times brighter or saturated."""
+    """Within 2.5 FWHM no neighbour brighter than a fifth; within 6 none saturated or five times brighter."""
     tree = cKDTree(np.column_stack([sources.x, sources.y]))
     alone = np.ones(chosen.size, dtype=bool)
     for n, i in enumerate(chosen):
