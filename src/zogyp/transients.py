@@ -70,8 +70,9 @@ def find(
     """
     peaks = _peaks(scorr, min(options.threshold, FAINTEST_PARTNER), fwhm)
     n = int(np.count_nonzero(np.abs(peaks.snr) >= options.threshold))
-    words = _flags(scorr, mask, peaks, n, fwhm)
-    peaks = _placed(peaks.take(slice(n)), alpha)
+    placed = _placed(peaks.take(slice(n)), alpha)
+    words = _flags(mask, peaks, n, fwhm, _ring(alpha, placed, fwhm))
+    peaks = placed
     flux, error = peaks.value(alpha), peaks.value(alpha_err)
     ra, dec = _sky(wcs, peaks.x, peaks.y)
     mag, mag_err = _magnitude(flux, error, zero_point)
@@ -211,15 +212,17 @@ def _lagrange(t: Floats) -> Floats:
     return np.stack(weights, axis=-1)
 
 
-def _flags(scorr: FloatImage, mask: MaskImage, peaks: _Peaks, n: int, fwhm: float) -> list[str]:
-    """Words for the first n peaks; the others may be their partners in dipoles."""
+def _flags(
+    mask: MaskImage, peaks: _Peaks, n: int, fwhm: float, shape: tuple[Floats, float, Floats]
+) -> list[str]:
+    """Words for the first n peaks, with the `_ring` of each; the others may be their partners in dipoles."""
     x, y = peaks.x[:n], peaks.y[:n]
     ny, nx = mask.shape
     inside = (x >= 0.5) & (y >= 0.5) & (x <= nx - 1.5) & (y <= ny - 1.5)
     wide, close = _bits(mask, x, y, 2 * fwhm), _bits(mask, x, y, fwhm)
     here = _bits(mask, x, y, 0.5)
     bad = _both(Flag.BAD | Flag.NO_DATA | Flag.COSMIC_RAY)
-    ratio, expected, noise = _ring(scorr, peaks.take(slice(n)), fwhm)
+    ratio, expected, noise = shape
     with np.errstate(invalid="ignore"):
         conditions = {
             "edge": ((here & _both(Flag.EDGE)) != 0) | ~inside,
@@ -262,14 +265,16 @@ def _dipoles(peaks: _Peaks, radius: float) -> NDArray[np.bool_]:
     return dipole
 
 
-def _ring(scorr: FloatImage, peaks: _Peaks, fwhm: float) -> tuple[Floats, float, Floats]:
-    """Mean of S_corr on a ring over its peak; what a star gives; and the noise of the ratio.
+def _ring(alpha: FloatImage, peaks: _Peaks, fwhm: float) -> tuple[Floats, float, Floats]:
+    """Mean of the flux on a ring over its peak; what a star gives; and the noise of the ratio.
+
+    Not of S_corr, whose noise counts the source's own photons: a bright star is flat in it.
 
     A star in S is its PSF correlated with itself: of sqrt(2) the width for a Gaussian, so that
     a ring of radius fwhm / sqrt(2) has half the height of the peak. A single bright pixel gives
     the PSF alone, and a quarter.
     """
-    ny, nx = scorr.shape
+    ny, nx = alpha.shape
     radius = max(fwhm / np.sqrt(2), 1.0)
     expected = float(np.exp2(-2 * (radius / fwhm) ** 2))
     total = np.zeros(len(peaks.snr))
@@ -278,8 +283,8 @@ def _ring(scorr: FloatImage, peaks: _Peaks, fwhm: float) -> tuple[Floats, float,
         column, row = np.floor(px).astype(int), np.floor(py).astype(int)
         for i, wy in ((0, row + 1 - py), (1, py - row)):
             for j, wx in ((0, column + 1 - px), (1, px - column)):
-                total += wy * wx * scorr[(row + i).clip(0, ny - 1), (column + j).clip(0, nx - 1)]
-    return total / 8 / peaks.snr, expected, SHAPE_NOISE / np.abs(peaks.snr)
+                total += wy * wx * alpha[(row + i).clip(0, ny - 1), (column + j).clip(0, nx - 1)]
+    return total / 8 / peaks.value(alpha), expected, SHAPE_NOISE / np.abs(peaks.snr)
 
 
 def _sky(wcs: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
