@@ -109,8 +109,8 @@ def test_shape_tells_cosmic_rays_and_blurs_from_stars():
 
 def test_a_bright_star_is_not_called_extended_for_the_noise_of_its_own_photons():
     flux = sources((40.2, 40.4, 200.0))
-    # a star whose own photons make four fifths of the variance at its peak has a flat top in S_corr
-    error = np.sqrt(1 + np.clip(flux, 0, None) / 50).astype(np.float32)
+    # a star whose own photons make ten elevenths of the variance at its peak has a flat top in S_corr
+    error = np.sqrt(1 + np.clip(flux, 0, None) / 20).astype(np.float32)
     table = find(flux / error, flux, error, np.zeros(SHAPE, np.uint16), TransientOptions(), fwhm=FWHM)
     assert list(table["flags"]) == [""]
 
