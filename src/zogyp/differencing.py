@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import product
 from threading import Lock
 
 import numpy as np
@@ -168,8 +169,8 @@ class _Work:
             s.significant and (s.order > 0 or abs(s.typical) > LEAST_SHIFT) for s in (matched.dx, matched.dy)
         )
         surfaces = (matched.flux_ratio, matched.dx, matched.dy) if self.move else (matched.flux_ratio,)
-        orders = [new.exposure.psf.order, ref.exposure.psf.order] + [s.order for s in surfaces]
-        self.constant = max(orders) == 0
+        self.even = all(s.order == 0 for s in surfaces)  # nothing but the PSFs may vary
+        self.constant = self.even and self._drift(None) <= 1
         self._shared: dict[tuple[int, int], zogy.Kernels] = {}
         self._lock = Lock()
 
@@ -203,12 +204,37 @@ class _Work:
         """Tiles no larger than asked, and close enough together to follow the PSF."""
         margin = min(max(self.reach(2e-3), self.size // 2), LARGEST_MARGIN)
         shape = self.new.exposure.image.shape
-        if self.constant:
-            return tiles.plan(shape, max(largest - 2 * margin - RAMP, 64), RAMP, margin)
+        whole = max(largest - 2 * margin - RAMP, 64)
+        if self.constant or (self.even and self._drift(whole) <= 1):
+            return tiles.plan(shape, whole, RAMP, margin)
         step = max((largest - 2 * margin) // 2, 64)
         while step > 128 and self._bend(step) > INTERPOLATION_ERROR:
             step = step * 3 // 4
         return tiles.plan(shape, step, step, margin)
+
+    def _drift(self, step: float | None) -> float:
+        """Largest change of a PSF within half a ``step``, or over the image, in units of what is tolerated.
+
+        Less than the PSF's own error is not known to be a change at all.
+        """
+        ny, nx = self.new.exposure.image.shape
+        worst = 0.0
+        for half in (self.new, self.ref):
+            psf = half.exposure.psf
+            if psf.order == 0:
+                continue
+            norm = float(np.sqrt((psf.at((nx - 1) / 2, (ny - 1) / 2) ** 2).sum()))
+            tolerated = max(INTERPOLATION_ERROR * norm, half.psf_noise)
+            for fx, fy in product((0.05, 0.5, 0.95), repeat=2):
+                x, y = fx * nx, fy * ny
+                if step is None:
+                    pairs = [((nx - 1) / 2, (ny - 1) / 2)]
+                else:
+                    pairs = [(x + step / 2, y), (x, y + step / 2)]
+                for there in pairs:
+                    change = float(np.sqrt(((psf.at(x, y) - psf.at(*there)) ** 2).sum()))
+                    worst = max(worst, change / tolerated)
+        return worst
 
     def _bend(self, step: float) -> float:
         """Largest relative difference of a PSF and its linear interpolation between nodes ``step`` apart."""
@@ -217,9 +243,8 @@ class _Work:
         for psf in (self.new.exposure.psf, self.ref.exposure.psf):
             if psf.order < 2:
                 continue
-            for fx in (0.1, 0.5, 0.9):
-                for fy in (0.1, 0.5, 0.9):
-                    worst = max(worst, _curvature(psf, fx * nx, fy * ny, step))
+            for fx, fy in product((0.1, 0.5, 0.9), repeat=2):
+                worst = max(worst, _curvature(psf, fx * nx, fy * ny, step))
         return worst
 
     def __call__(self, tile: tiles.Tile) -> dict[str, FloatImage | float]:

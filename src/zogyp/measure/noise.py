@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
+from zogyp.core.filters import separable
 from zogyp.image import FloatImage
 from zogyp.measure.background import spread_table
 
@@ -170,16 +171,7 @@ def high_pass(data: FloatImage, fwhm: float) -> FloatImage:
     A PSF of ``fwhm`` pixels has next to none of its power there, so what is left is noise.
     """
     taps = _FOURTH if fwhm > 2.7 else _SECOND
-    taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
-    h = taps.size // 2
-    ny, nx = data.shape
-    rows = np.zeros((ny, nx), np.float32)
-    for i, t in enumerate(taps):
-        rows[h : ny - h] += t * data[i : ny - 2 * h + i]
-    out = np.zeros((ny, nx), np.float32)
-    for i, t in enumerate(taps):
-        out[:, h : nx - h] += t * rows[:, i : nx - 2 * h + i]
-    return out
+    return separable(np.ascontiguousarray(data), (taps / np.sqrt((taps**2).sum())).astype(np.float32))
 
 
 def sky_noise(
