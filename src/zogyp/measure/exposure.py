@@ -148,6 +148,8 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
         return image, notes
     full = (image.data >= level) & ((image.mask & np.uint16(Flag.NO_DATA)) == 0)
     full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
+    if not full.any():
+        return replace(image, saturation=level), notes
     full = maximum_filter(full.view(np.uint8), 3) > 0  # charge spills to the neighbours
     mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
     return replace(image, mask=mask, saturation=level), notes

@@ -18,6 +18,7 @@ _SECOND = np.array([1.0, -2.0, 1.0])
 _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 MAD_TO_SIGMA = 1.482602218505602
 ENOUGH = 1_000_000
+STRIPS_PIXELS = 4_000_000
 COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
 CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
 
@@ -135,7 +136,8 @@ def at_seeing(
     told_gain : bool
         The gain was given: it holds at all frequencies; an estimated one shares the pixels' fate.
     """
-    normal = data / noise.sigma
+    (data, told), bad = _strips((data, noise.sigma), bad)
+    normal = data / told
     smooth_sigma = max(fwhm, 1.5) / 2.3548
     smooth = gaussian_filter(normal, smooth_sigma, truncate=3.0)
     loud = bad | (np.abs(normal) > 4) | (smooth * (2 * np.sqrt(np.pi) * smooth_sigma) > 4)
@@ -205,10 +207,8 @@ def sky_noise(
     level, else from a coarse map of the same.
     """
     notes: list[str] = []
-    h = high_pass(data, fwhm)
-    reach = 2 if fwhm > 2.7 else 1
-    clean = uniform_filter(bad.astype(np.float32), 2 * reach + 1, mode="constant", cval=1.0) < 1e-3
-    level = uniform_filter(data, 5)
+    (part,), part_bad = _strips((data,), bad)
+    h, level, clean = _frequencies(part, part_bad, fwhm)
     blank, global_sigma = _blank_sigma(h, level, clean)
     predicted = None
     if gain is not None:
@@ -222,13 +222,48 @@ def sky_noise(
                 f"sky variance is {ratio:.2f} of what gain and read noise predict; the measured one is used"
             )
     else:
-        sigma = mesh_table(h, blank, global_sigma, robust_sigma)
+        if part is not data:
+            h_all, level_all, clean_all = _frequencies(data, bad, fwhm)
+            blank, _ = _blank_sigma(h_all, level_all, clean_all)
+            sigma = mesh_table(h_all, blank, global_sigma, robust_sigma)
+        else:
+            sigma = mesh_table(h, blank, global_sigma, robust_sigma)
         if gain is not None:
             notes.append("sky noise measured, not predicted: gain and background do not explain it")
     if gain is None:
         gain, note = _estimate_gain(h, level, clean, global_sigma, sky)
         notes.append(note)
     return SkyNoise(sigma=sigma.astype(np.float32), gain=gain, notes=tuple(notes))
+
+
+def _strips(
+    planes: tuple[FloatImage, ...], bad: NDArray[np.bool_]
+) -> tuple[tuple[FloatImage, ...], NDArray[np.bool_]]:
+    """Of a large image eight strips of rows, enough for any statistic of its noise; else the whole.
+
+    Where two strips meet pixels count as bad.
+    """
+    ny, nx = bad.shape
+    height = STRIPS_PIXELS // (8 * nx)
+    if ny < 16 * height or height < 32:
+        return planes, bad
+    first = np.linspace(0, ny - height, 8).astype(int)
+    cut = tuple(np.concatenate([p[y : y + height] for y in first]) for p in planes)
+    parts = []
+    for y in first:
+        part = bad[y : y + height].copy()
+        part[:4] = part[-4:] = True
+        parts.append(part)
+    return cut, np.concatenate(parts)
+
+
+def _frequencies(
+    data: FloatImage, bad: NDArray[np.bool_], fwhm: float
+) -> tuple[FloatImage, FloatImage, NDArray[np.bool_]]:
+    """The highest frequencies, the local level, and where neither met a bad pixel."""
+    reach = 2 if fwhm > 2.7 else 1
+    near = maximum_filter(bad.view(np.uint8), 2 * reach + 1, mode="constant", cval=1)
+    return high_pass(data, fwhm), uniform_filter(data, 5), near == 0
 
 
 def _blank_sigma(
