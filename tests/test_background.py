@@ -83,7 +83,7 @@ def test_mesh_level_recovers_a_slope_and_ignores_peaks():
     inner = np.s_[150:-150, 150:-150]
     # means of 10^4 pixels: 0.01; a median of meshes and lines between them keep a plane
     assert np.abs(level - true)[inner].max() < 0.06
-    # beyond the outer meshes' centres the level is held, and the median draws the corners in: 1.5 meshes of 0.42
+    # beyond the outer meshes' centres the level is held, and the median draws corners in: 1.5 steps of 0.42
     assert np.abs(level - true).max() < 0.65
 
 

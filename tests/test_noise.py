@@ -63,7 +63,7 @@ def test_excess_variance_finds_what_was_added(extra, outliers):
     known, scale = rng.uniform(0.5, 2, n), rng.uniform(0.2, 5, n)
     e = rng.normal(size=n) * np.sqrt(known + extra * scale)
     e[:outliers] = 100
-    # the spread of twenty trials with other seeds is 2 per cent of (known / scale + extra); half a per cent of
+    # the spread of twenty trials with other seeds is 2 per cent of known / scale + extra; half a per cent of
     # outliers adds about one
     assert excess_variance(e**2, known, scale) == pytest.approx(extra, abs=0.03 + 0.06 * extra)
 

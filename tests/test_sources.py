@@ -138,7 +138,7 @@ def test_the_smallest_size_that_many_share():
 
 
 def test_stars_are_told_from_galaxies_and_cosmic_rays(mixed):
-    field, galaxies, rays, sources, fwhm = mixed
+    field, _galaxies, rays, sources, fwhm = mixed
     chosen = choose_stars(sources, (900, 900), fwhm=fwhm, reach=22, most=600)
     stars = near(np.column_stack([field.x, field.y]), sources, chosen)
     assert chosen.size > 100  # of 300, half of them too faint or with a neighbour

@@ -13,11 +13,40 @@ from zogyp.simulate import simulate
 from zogyp.sky import Sky
 from zogyp.summary import neighbour_correlation
 
-KEYS = (
-    "version inputs options F_n F_r F_r_err flux_order sigma_n sigma_r registration scorr_mad scorr_std "
-    "neighbour_corr limiting_flux limiting_mag n_transients masked_fraction notes timings peak_memory_mb"
-).split()
-FIGURES = "name shape gain read_noise saturation sigma background fwhm n_stars psf_chi2".split()
+KEYS = [
+    "version",
+    "inputs",
+    "options",
+    "F_n",
+    "F_r",
+    "F_r_err",
+    "flux_order",
+    "sigma_n",
+    "sigma_r",
+    "registration",
+    "scorr_mad",
+    "scorr_std",
+    "neighbour_corr",
+    "limiting_flux",
+    "limiting_mag",
+    "n_transients",
+    "masked_fraction",
+    "notes",
+    "timings",
+    "peak_memory_mb",
+]
+FIGURES = [
+    "name",
+    "shape",
+    "gain",
+    "read_noise",
+    "saturation",
+    "sigma",
+    "background",
+    "fwhm",
+    "n_stars",
+    "psf_chi2",
+]
 
 
 def test_white_noise_has_no_correlation_and_smooth_noise_that_of_its_kernel():
