@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ F8 = NDArray[np.float64]
 CLIP = 4.0  # sigma
 MISPLACED = 0.25  # FWHM of scatter between positions in the two images that stars never show
 UNSURE = 0.03  # relative error of the stars' flux ratio beyond which all light is asked too
+STIFFEST = 4  # order of the polynomial of the shift between the images
 FEWEST = 3  # common stars; with fewer, all light that both images show is compared
 
 
@@ -119,15 +121,16 @@ def match(
     log = np.log(ref.sources.flux[j] / new.sources.flux[i])
     noise = _relative(new, i) ** 2 + _relative(ref, j) ** 2
     if flux_ratio is None:
-        ratio = replace(_fit(x, y, log, noise, scale, flux_order), log=True)
+        orders = range(3) if flux_order is None else (flux_order,)
+        ratio = replace(_fit(x, y, log, noise, scale, orders), log=True)
         if ratio.error > UNSURE:
             other = _ratio_of_pixels(new, ref, scale)
             ratio = other if other.error < ratio.error else ratio
     else:
         ratio = Surface(np.array([flux_ratio]), 0, scale)
     spread = new.position_err[i] ** 2 + ref.position_err[j] ** 2
-    dx = _fit(x, y, ref.sources.x[j] - x, spread, scale, None)
-    dy = _fit(x, y, ref.sources.y[j] - y, spread, scale, None)
+    dx = _fit(x, y, ref.sources.x[j] - x, spread, scale, range(STIFFEST + 1))
+    dy = _fit(x, y, ref.sources.y[j] - y, spread, scale, range(STIFFEST + 1))
     if max(dx.scatter, dy.scatter) > MISPLACED * _finite(new.psf.fwhm):  # whatever they are, not stars
         dx = dy = Surface(np.zeros(1), 0, scale)
         if flux_ratio is None:
@@ -210,9 +213,8 @@ def _finite(fwhm: float) -> float:
     return fwhm if np.isfinite(fwhm) else 3.0
 
 
-def _fit(x: F8, y: F8, value: F8, noise: F8, scale: tuple[float, float], order: int | None) -> Surface:
+def _fit(x: F8, y: F8, value: F8, noise: F8, scale: tuple[float, float], orders: Iterable[int]) -> Surface:
     """Robust polynomial of the order that the data demand (Bayesian information criterion)."""
-    orders = range(3) if order is None else (order,)
     best: Surface | None = None
     least = np.inf
     for o in orders:
@@ -226,7 +228,7 @@ def _fit(x: F8, y: F8, value: F8, noise: F8, scale: tuple[float, float], order: 
 
 
 def _highest(n: int) -> int:
-    return int(np.searchsorted([3, 6, 10], n, side="right"))
+    return int(np.searchsorted([3, 6, 10, 15], n, side="right"))
 
 
 def _robust(

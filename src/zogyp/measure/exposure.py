@@ -156,14 +156,25 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
 
 
 def _plateau(values: FloatImage) -> float | None:
-    """Level at which the brightest pixels pile up, if they do."""
-    top = float(values.max())
-    low = float(np.median(values))
+    """Level at which the brightest pixels pile up, if they do.
+
+    Cores of stars have ever fewer pixels towards their peaks; a pile of them in the upper half of the
+    range is saturation, be it sharp or smeared by resampling.
+    """
+    top, low = float(values.max()), float(np.median(values))
     if not top > low:
         return None
-    at_top = int((values > low + 0.97 * (top - low)).sum())
-    below = int(((values > low + 0.85 * (top - low)) & (values <= low + 0.97 * (top - low))).sum())
-    return low + 0.97 * (top - low) if at_top >= 8 and at_top > below else None
+    counts, edges = np.histogram(values, bins=50, range=(low, top))  # two per cent of the range each
+    pile = counts[:-1] + counts[1:]
+    level = None
+    for i in range(25, pile.size):
+        below = float(np.median(counts[i - 15 : i - 2]))
+        if pile[i] >= max(8.0, 8 * below) and pile[i] == pile[25:].max():
+            start = i
+            while counts[start - 1] > 2.5 * below + 2:
+                start -= 1
+            level = float(edges[start])
+    return level
 
 
 def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, FloatImage, SkyNoise]:
