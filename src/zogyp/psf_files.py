@@ -23,6 +23,7 @@ from zogyp.errors import FileError, InputError, NoImageError
 F8 = NDArray[np.float64]
 
 TABLE = "PSF_DATA"  # the extension PSFEx writes
+WRITER = "ZOGYPPSF"
 COLUMN = "PSF_MASK"  # and its column
 VARIANCE = "PSF_VARIANCE"  # our own extension, which other programs pass over
 MOST_OFF = 1.0  # a stamp whose light lies farther from the middle [px] is not a PSF
@@ -103,17 +104,19 @@ def _from_psfex(path: Path, hdu: fits.BinTableHDU, hdus: fits.HDUList) -> PSF:
     variance = None
     if VARIANCE in hdus:
         variance = np.asarray(hdus[VARIANCE].data, dtype=np.float32)
-    return PSF(
+    psf = PSF(
         basis=_square(planes).astype(np.float32),
         order=order,
         origin=origin,
         scale=scale,
         sampling=sampling,
         variance=variance,
-        fwhm=float(header.get("PSF_FWHM", np.nan)) or float("nan"),
         n_stars=int(header.get("ACCEPTED", 0)),
         chi2=float(header.get("CHI2", np.nan)),
     )
+    # PSFEx's own PSF_FWHM is that of its sample of stars by half-light radii: a quarter off for wings
+    known = header.get("PSF_FWHM") if WRITER in header else None
+    return replace(psf, fwhm=float(known) if known else _fwhm(psf))
 
 
 def _polynomial(path: Path, header: fits.Header) -> tuple[int, tuple[float, float], tuple[float, float]]:
@@ -264,6 +267,7 @@ def _cards(psf: PSF) -> list[tuple[str, Any, str]]:
     if psf.order:
         cards.append(("POLDEG1", psf.order, "Polynom degree for this group"))
     cards += [
+        (WRITER, True, "Written by zogyp: PSF_FWHM is the model's"),
         ("PSF_FWHM", fwhm, "FWHM [pixels of the image]"),
         ("PSF_SAMP", psf.sampling, "Step of the planes [pixels of the image]"),
         ("PSFNAXIS", 3, "Dimensions of the planes"),
