@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zogyp import io
 from zogyp.errors import OptionError
+from zogyp.fitsfile import split_path
 from zogyp.headers import put, quiet
 from zogyp.image import Flag, FloatImage, Image, MaskImage
 
@@ -122,27 +123,40 @@ class Subtraction:
         Raises
         ------
         OptionError
-            The name is empty or holds a path separator.
+            The name is empty or holds a path separator, or a file of that name is an input.
         OutputError
             The folder cannot be written to or is full.
         """
         name = file_name(io.stem(self.new.name) if name is None else name)
         header = self.provenance()
         planes = list(self._planes())
+        files = {product: f"{name}_{product}.fits" for product, *_ in planes}
+        files |= {"transients": f"{name}_transients.ecsv", "summary": f"{name}_summary.json"}
+        self._spare_inputs(Path(directory) / file for file in files.values())
         with io.staging(directory) as stage:
-            files = {product: f"{name}_{product}.fits" for product, *_ in planes}
             with ThreadPoolExecutor(WRITERS) as pool:
                 jobs = [pool.submit(self._write_plane, stage / files[p[0]], p, header) for p in planes]
                 for i, job in enumerate(jobs, start=1):
                     job.result()
                     if progress is not None:
                         progress("write", i / (len(jobs) + 1))
-            files |= {"transients": f"{name}_transients.ecsv", "summary": f"{name}_summary.json"}
             io.write_text(stage / files["transients"], self._table_text())
             io.write_json(stage / files["summary"], self.summary | {"files": files})
         if progress is not None:
             progress("write", 1.0)
         return {product: Path(directory) / file for product, file in files.items()}
+
+    def _spare_inputs(self, targets: Iterator[Path]) -> None:
+        """Refuse to replace a file that the subtraction was made of: an image, PSF, noise, weight or mask."""
+        options = self.summary.get("options", {})
+        given = [self.new.path, self.ref.path, options.get("mask")]
+        for side in ("new", "ref"):
+            given += [options.get(side, {}).get(kind) for kind in ("psf", "noise", "weight", "mask")]
+        inputs = [path for path, _ in map(split_path, filter(None, given)) if os.path.exists(path)]
+        for target in filter(os.path.exists, targets):
+            if any(os.path.samefile(target, path) for path in inputs):
+                hint = f"Choose another name or folder: {target} is an input."
+                raise OptionError("name", target.name, "one whose files replace no input", hint)
 
     def _planes(self) -> Iterator[Plane]:
         """Product, pixels, unit and description of each image."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from zogyp import io
 from zogyp.differencing import Planes, difference
 from zogyp.errors import ShapeError
 from zogyp.fluxscale import match
 from zogyp.image import Flag, FloatImage, Image
+from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
 from zogyp.options import InputOptions, SubtractOptions
 from zogyp.products import Subtraction
@@ -62,8 +62,8 @@ def subtract(
     """
     watch = Stopwatch(progress)
     with watch.stage("read", 0.0):
-        image_n = _image(new, options.new, options.mask)
-        image_r = _image(ref, options.ref, options.mask)
+        image_n = opened(new, options.new, options.mask)
+        image_r = opened(ref, options.ref, options.mask)
     if image_n.shape != image_r.shape:
         raise ShapeError(
             f"the reference {image_r.name}", image_r.shape, image_n.shape, "Register the images first."
@@ -86,18 +86,6 @@ def subtract(
     return replace(
         result, summary=summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
     )
-
-
-def _image(given: str | Path | Image, options: InputOptions, common_mask: str | None) -> Image:
-    """The image, read if need be, with the mask that serves both."""
-    image = given if isinstance(given, Image) else io.read(given, options)
-    if common_mask is None:
-        return image
-    bad = io.read_plane(common_mask)
-    if bad.shape != image.shape:
-        raise ShapeError(f"the mask {common_mask}", bad.shape, image.shape)
-    marked = (bad != 0) | ~np.isfinite(bad)
-    return replace(image, mask=image.mask | np.where(marked, np.uint16(Flag.BAD), np.uint16(0)))
 
 
 def _measure_both(new: Image, ref: Image, options: SubtractOptions) -> tuple[Exposure, Exposure]:
