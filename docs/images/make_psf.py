@@ -90,9 +90,8 @@ def main() -> None:
     figure.colorbar(shown, ax=axes[2], shrink=0.9).ax.tick_params(labelsize=8)
     profile(axes[3], psf, pair)
     canvas.write_whole(Path(__file__).parent / "psf.png", canvas.png_bytes(figure))
-    print(
-        f"{psf.n_stars} stars, order {psf.order}, largest difference {max(np.abs(o).max() for o in off):.2f} %"
-    )
+    worst = max(np.abs(o).max() for o in off)
+    print(f"{psf.n_stars} stars, order {psf.order}, largest difference {worst:.2f} %")
 
 
 if __name__ == "__main__":
