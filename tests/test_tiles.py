@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zogyp.core.tiles import gather, plan, run
+from zogyp.core.tiles import gather, plan, run, split
 from zogyp.core.zogy import Side, zogy
 from zogyp.errors import OptionError, ShapeError
 
@@ -260,3 +260,21 @@ def test_the_size_of_tiles_does_not_show():
     # 0.02 is what is promised; 40 px hold all but 1e-3 of the kernels, 3e4 / 3 sigma times what is left
     assert np.abs(subtract_in_tiles(*sides, 60, 16, 40) - whole).max() < 0.02
     assert np.abs(subtract_in_tiles(*sides, 60, 60, 40) - whole).max() < 0.02
+
+
+def test_split_tiles_give_the_same_sum_in_smaller_blocks():
+    rng = np.random.default_rng(5)
+    shape, margin = (301, 467), 12
+    image = rng.normal(size=shape).astype(np.float32)
+
+    def smooth(tile):
+        return {"out": tile.cut(gather(image, tile, 0.0)) * np.float32(tile.x + 2 * tile.y)}
+
+    answers = []
+    whole = plan(shape, 130, 130, margin)
+    for tiles in (whole, split(whole, 96, margin)):
+        out = {"out": np.zeros(shape, np.float32)}
+        run(tiles, smooth, out)
+        answers.append(out["out"])
+    assert max(max(t.shape) for t in split(whole, 96, margin)) <= 100  # 96 and a fast length above it
+    np.testing.assert_array_equal(*answers)  # the same windows, nodes and pixels, in another order

@@ -26,6 +26,8 @@ from zogyp.starnoise import add_star_variance
 
 F8 = NDArray[np.float64]
 RAMP = 48  # px over which tiles of one PSF are blended
+WIDE = 850  # px between nodes of PSFs that hardly vary
+NODES = 450  # px between nodes of PSFs that vary, at most
 LEAST_SHIFT = 0.003  # px below which moving the reference is not worth it
 INTERPOLATION_ERROR = 0.004  # of the PSF's norm that linear interpolation between nodes may leave
 LARGEST_MARGIN = 96  # px
@@ -204,13 +206,15 @@ class _Work:
         """Tiles no larger than asked, and close enough together to follow the PSF."""
         margin = min(max(self.reach(2e-3), self.size // 2), LARGEST_MARGIN)
         shape = self.new.exposure.image.shape
-        whole = max(largest - 2 * margin - RAMP, 64)
-        if self.constant or (self.even and self._drift(whole) <= 1):
-            return tiles.plan(shape, whole, RAMP, margin)
-        step = max((largest - 2 * margin) // 2, 64)
-        while step > 128 and self._bend(step) > INTERPOLATION_ERROR:
+        if self.constant:
+            return tiles.plan(shape, max(largest - 2 * margin - RAMP, 64), RAMP, margin)
+        # the PSFs say where kernels change, not the size of a tile: the answer must not depend on it
+        if self.even and self._drift(WIDE) <= 1:
+            return tiles.split(tiles.plan(shape, WIDE, RAMP, margin), largest, margin)
+        step = NODES
+        while step > 96 and self._bend(step) > INTERPOLATION_ERROR:
             step = step * 3 // 4
-        return tiles.plan(shape, step, step, margin)
+        return tiles.split(tiles.plan(shape, step, step, margin), largest, margin)
 
     def _drift(self, step: float | None) -> float:
         """Largest change of a PSF within half a ``step``, or over the image, in units of what is tolerated.

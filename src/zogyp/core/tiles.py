@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,36 @@ def _spans(n: int, step: float, ramp: float, margin: int) -> list[_Span]:
         start = s.start - (length - (s.stop - s.start)) // 2
         spans.append(_Span(float(nodes[j]), s, start, length, windows[j][s].astype(np.float32)))
     return spans
+
+
+def split(plan: Sequence[Tile], largest: int, margin: int) -> list[Tile]:
+    """Cut tiles whose blocks are larger than ``largest`` px a side into smaller ones of the same node.
+
+    The windows are cut along, so the sum of all answers is the same: only memory and time differ.
+
+    Parameters
+    ----------
+    plan : tiles as `plan` makes them.
+    largest : side that no block should exceed [px].
+    margin : as in `plan`.
+    """
+    out: list[Tile] = []
+    for tile in plan:
+        rows, columns = (_pieces(s, max(largest - 2 * margin, 16)) for s in tile.inner)
+        for r, c in product(rows, columns):
+            shape = (fast_length(r.stop - r.start + 2 * margin), fast_length(c.stop - c.start + 2 * margin))
+            start = tuple(s.start - (n - (s.stop - s.start)) // 2 for s, n in zip((r, c), shape, strict=True))
+            oy, ox = tile.inner[0].start, tile.inner[1].start
+            wy, wx = tile.wy[r.start - oy : r.stop - oy], tile.wx[c.start - ox : c.stop - ox]
+            out.append(Tile(len(out), tile.x, tile.y, (r, c), (start[0], start[1]), shape, wy, wx))
+    return out
+
+
+def _pieces(span: slice, most: int) -> list[slice]:
+    """A span in equal pieces of at most ``most`` px."""
+    n = -(-(span.stop - span.start) // most)
+    edges = np.linspace(span.start, span.stop, n + 1).astype(int)
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
 
 def gather(plane: NDArray[Any], tile: Tile, fill: float | NDArray[Any]) -> NDArray[Any]:
