@@ -37,6 +37,7 @@ from zogyp.measure import astromatic
 from zogyp.measure import exposure as exposures
 from zogyp.measure.exposure import Exposure, measure
 from zogyp.measure.scene import fit_scene, star_stamps
+from zogyp.measure.sources import choose_stars, seeing
 from zogyp.options import InputOptions
 from zogyp.simulate import simulate
 from zogyp.sky import Side, Sky
@@ -77,11 +78,12 @@ def frames(folder: Path) -> Iterator[Frame]:
 
 
 def isolated(e: Exposure) -> NDArray[np.intp]:
-    """Well-exposed stars without a neighbour that matters within four FWHM."""
+    """Well-exposed stars without a neighbour that matters within four FWHM, chosen without a PSF's say."""
     s = e.sources
+    stars = choose_stars(s, e.image.shape, fwhm=seeing(s), reach=e.psf.size / 2, most=len(s))
     tree = cKDTree(np.column_stack([s.x, s.y]))
     kept = []
-    for i in e.stars:
+    for i in stars:
         near = [j for j in tree.query_ball_point((s.x[i], s.y[i]), 4 * e.psf.fwhm) if j != i]
         bright = s.flux[i] > 50 * s.flux_err[i]
         if bright and not s.saturated[near].any() and s.flux[near].sum() < 0.02 * s.flux[i]:
