@@ -543,7 +543,7 @@ def test_any_path(good, tmp_path, name, capsys):
 
 @pytest.mark.parametrize("role", ["reference", "psf"])
 def test_results_never_replace_their_inputs(good, tmp_path, capsys, role):
-    """A reference, or a PSF, that is called as a product of the new image would be, in the folder of results."""
+    """A reference, or a PSF, that is called as a result would be, in the folder of results."""
     new, ref = tmp_path / "n.fits", tmp_path / ("n_D.fits" if role == "reference" else "r.fits")
     shutil.copy(good[0], new)
     shutil.copy(good[1], ref)

@@ -50,12 +50,22 @@ def add_star_variance(
     share = 1 / (2 * np.pi * (new.psf.fwhm**2 + ref.psf.fwhm**2) / 2.3548**2)  # S is smooth on this scale
     profile = _profile(outputs, (s.x[chosen], s.y[chosen], s.flux[chosen]), reach, share)
     if profile.any():
-        _add(outputs, (s.x, s.y, s.flux), profile, reach)
+        _add(outputs, (s.x, s.y, _common(outputs, (s.x, s.y, s.flux))), profile, reach)
 
 
 def _inside(x: F8, y: F8, shape: tuple[int, int], rim: int) -> NDArray[np.bool_]:
     ny, nx = shape
     return (x > rim) & (y > rim) & (x < nx - 1 - rim) & (y < ny - 1 - rim)
+
+
+def _common(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8]) -> F8:
+    """Flux that both images show of each source: what is new does not subtract, well or badly."""
+    x, y, flux = stars
+    ny, nx = outputs["S"].shape
+    place = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
+    gained = outputs["S"][place] / outputs["F_S"][place]
+    common: F8 = np.minimum(np.maximum(flux - gained, 0), flux)
+    return common
 
 
 def _rings(reach: int) -> NDArray[np.int64]:
