@@ -50,7 +50,7 @@ CARDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("GAIN_N", ("inputs", "new", "gain"), "[e-/ADU] gain of the new image"),
     ("GAIN_R", ("inputs", "ref", "gain"), "[e-/ADU] gain of the reference"),
     ("SCORRMAD", ("scorr_mad",), "robust spread of S_corr, 1 is right"),
-    ("SCORRSTD", ("scorr_std",), "clipped spread of S_corr, 1 is right"),
+    ("SCORRSTD", ("scorr_std",), "plain spread of S_corr, transients and all"),
     ("NBRCORR", ("neighbour_corr",), "correlation of neighbours in D, 0 is right"),
     ("LIMFLUX", ("limiting_flux",), "median flux of 5 sigma"),
     ("LIMMAG", ("limiting_mag",), "[mag] median magnitude of 5 sigma"),
