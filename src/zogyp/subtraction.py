@@ -83,9 +83,9 @@ def subtract(
         )
     with watch.stage("transients", 0.9):
         result = _judge(exposure_n, exposure_r, planes, options)
-    return replace(
-        result, summary=summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
-    )
+    summary = summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
+    watch.tell("done", 1.0)
+    return replace(result, summary=summary)
 
 
 def _measure_both(new: Image, ref: Image, options: SubtractOptions) -> tuple[Exposure, Exposure]:
