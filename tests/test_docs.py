@@ -14,6 +14,7 @@ prints stands in the ``text`` block after it. ``...`` stands for anything.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -263,6 +264,14 @@ def test_flags_columns_and_cards_are_listed():
         assert f"`{name}`" in page, name
     for card, *_ in products.CARDS:
         assert f"`{card}`" in page, card
+
+
+def test_every_figure_of_the_summary_is_explained():
+    tree = ast.parse((ROOT / "src" / "zogyp" / "summary.py").read_text(encoding="utf-8"))
+    keys = {k.value for d in ast.walk(tree) if isinstance(d, ast.Dict) for k in d.keys if k is not None}
+    page = read("output.md").partition("## Summary")[2]
+    missing = {key for key in keys if not re.search(rf"\b{key}\b", page)}
+    assert len(keys) > 40 and not missing
 
 
 def test_options_that_pages_name_exist():
