@@ -143,12 +143,14 @@ def _ratio_of_pixels(new: Exposure, ref: Exposure, scale: tuple[float, float]) -
     """F_r / F_n without stars: each image blurred by the other's PSF shows the same, but for the ratio."""
     y, x = ((n - 1) / 2 for n in new.image.shape)
     kernels = [e.psf.at(x, y, size=min(e.psf.size, 65)).astype(np.float32) for e in (ref, new)]
-    n, r = (_fine(fftconvolve(e.data, k, mode="same"), e) for e, k in zip((new, ref), kernels, strict=True))
+    width = 2 * max(_finite(new.psf.fwhm), _finite(ref.psf.fwhm))
+    blurred = (fftconvolve(e.data, k, mode="same") for e, k in zip((new, ref), kernels, strict=True))
+    n, r = (b - gaussian_filter(b, width) for b in blurred)  # errors of the sky are wider than that
     good = maximum_filter((~new.image.good | ~ref.image.good).view(np.uint8), 9) == 0
     bright = good & (n > 10 * new.sigma * norm(kernels[0])) & (r > 10 * ref.sigma * norm(kernels[1]))
     if bright.sum() < 25:
-        hint = "Are the images on one pixel grid? Else give the flux ratio."
-        raise StarsError("flux ratio of the two images", int(bright.sum()), 25, hint)
+        hint = "Nor do they share other light. Are they on one pixel grid? Else give the flux ratio."
+        raise StarsError("flux ratio of the two images (common stars)", 0, FEWEST, hint)
     n, r = n[bright], r[bright]
     log = np.log(r / n)
     centre = float(np.median(log))
@@ -159,12 +161,6 @@ def _ratio_of_pixels(new: Exposure, ref: Exposure, scale: tuple[float, float]) -
     spread = robust_sigma(log - centre)
     error = spread / np.sqrt(max(bright.sum() / beam, 1.0))
     return Surface(np.array([centre]), 0, scale, error, spread, 0, log=True)
-
-
-def _fine(blurred: F8, exposure: Exposure) -> F8:
-    """What is smaller than about five FWHM, which errors of the sky are not."""
-    result: F8 = blurred - gaussian_filter(blurred, 2 * _finite(exposure.psf.fwhm))
-    return result
 
 
 def _relative(exposure: Exposure, index: NDArray[np.intp]) -> F8:

@@ -39,6 +39,8 @@ def summarise(
     notes = [f"new: {n}" for n in new.notes] + [f"reference: {n}" for n in ref.notes]
     if scorr.size and not scorr.any():
         notes.append("the two images are identical: the difference is zero everywhere")
+    if matched.new.size == 0:
+        notes.append("no star of one image lies on a star of the other: are they registered?")
     if not judged.any():
         notes.append("no pixel can be judged: every one is too near to bad pixels")
     return {

@@ -20,6 +20,8 @@ from zogyp.measure.sources import Sources, choose_stars, find_sources, with_fixe
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
 
 Bool = NDArray[np.bool_]
+FIRST_FILTER = 2.5  # px, FWHM of the filter for a first detection
+BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
 LIKE_PSF = 5.0  # reduced chi² within the core beyond which a source is not a star
 COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
@@ -91,13 +93,16 @@ def measure(
     StarsError
         Fewer stars than ``psf_options.min_stars`` and no PSF given.
     """
+    if not image.good.any():
+        raise PixelError(image.name, "no usable pixel", 0, image.data.size)
     image, notes = _with_saturation(image)
     bad = ~image.good
     if bad.all():
-        raise PixelError(image.name, "no usable pixel", 0, bad.size)
+        raise PixelError(image.name, "every pixel is bad or saturated", 0, bad.size)
     data, level, noise = _sky(image, bad, background_options)
-    sources = _detect(data, noise.sigma, bad, detect)
-    sources, fwhm = with_fixed_apertures(data, bad, sources)
+    sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
+    if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
+        sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))
     if image.variance is not None:
         noise = from_variance(image.variance, ~bad, data, image.gain)
     told = noise.sigma
@@ -106,7 +111,9 @@ def measure(
     variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
     data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
     if psf is None:
+        before = data.copy()
         psf, scene, stars = _model(image, data, variance, (sources, fwhm), psf_options, background_options)
+        level = level + (before - data)
     else:
         scene = fit_scene(data, variance, ~bad, sources, psf)
         reach, most = psf.size / 2, psf_options.max_stars
@@ -127,13 +134,15 @@ def measure(
     )
 
 
-def _detect(data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions) -> Sources:
+def _detect(
+    data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions, fwhm: float = FIRST_FILTER
+) -> Sources:
     """Sources by sep, or by SExtractor where asked."""
     if options.detector == "sextractor":
         from zogyp.measure.astromatic import sextractor_sources  # an external program, only where asked
 
         return sextractor_sources(data, sigma, bad, options)[0]
-    return find_sources(data, sigma, bad, options)[0]
+    return find_sources(data, sigma, bad, options, fwhm)[0]
 
 
 def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:

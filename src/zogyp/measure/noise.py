@@ -19,6 +19,7 @@ _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 MAD_TO_SIGMA = 1.482602218505602
 ENOUGH = 1_000_000
 STRIPS_PIXELS = 4_000_000
+SMOOTHED = 1.0  # px, standard deviation of the Gaussian under which light is told from noise
 COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
 CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
 
@@ -112,7 +113,10 @@ class SkyNoise:
         """Variance per pixel [ADU²] of sky plus the photons of ``source`` [ADU]."""
         v = self.sigma * self.sigma
         if self.gain is not None:
-            v += np.maximum(source, 0) / np.float32(self.gain)
+            # a pixel's own noise is not light: of a mean over neighbours only what stands out is
+            smooth = gaussian_filter(source, SMOOTHED, truncate=3.0)
+            floor = np.float32(2 / (2 * np.sqrt(np.pi) * SMOOTHED)) * self.sigma
+            v += np.where(smooth > floor, smooth, 0) / np.float32(self.gain)
         return v
 
 
@@ -140,13 +144,16 @@ def at_seeing(
     normal = data / told
     smooth_sigma = max(fwhm, 1.5) / 2.3548
     smooth = gaussian_filter(normal, smooth_sigma, truncate=3.0)
-    loud = bad | (np.abs(normal) > 4) | (smooth * (2 * np.sqrt(np.pi) * smooth_sigma) > 4)
+    good = ~bad
+    loud = (
+        bad | (np.abs(normal) > 4 * _lower_sigma(normal[good])) | (smooth > 2.5 * _lower_sigma(smooth[good]))
+    )
     quiet = maximum_filter(loud.view(np.uint8), 2 * int(np.ceil(1.5 * fwhm)) + 1) == 0
     if quiet.sum() < 5000:
         return noise
     bands = [robust_sigma(high_pass(normal, scale)[quiet]) for scale in (2.0, 4.0)]
     white = 2 * np.sqrt(np.pi) * smooth_sigma
-    ratio = robust_sigma(smooth[quiet]) * white
+    ratio = _lower_sigma(smooth[quiet]) * white
     if abs(bands[1] / bands[0] - 1) < COLOURED or ratio < 1.02:
         return noise
     note = (
@@ -155,6 +162,17 @@ def at_seeing(
     )
     gain = noise.gain if told_gain or noise.gain is None else noise.gain / ratio**2
     return SkyNoise(noise.sigma * np.float32(ratio), gain, (*noise.notes, note))
+
+
+def _lower_sigma(values: FloatImage) -> float:
+    """Standard deviation of the sky from the lower side of its distribution, where no source is."""
+    values = np.sort(values.ravel()[:: max(1, values.size // 200_000)])
+    n = values.size
+    width = values[n // 4 :] - values[: n - n // 4]  # the narrowest quarter lies about the mode
+    i = int(np.argmin(width))
+    mode = float(np.median(values[i : i + n // 4]))
+    below = values[values < mode]
+    return float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 1.0
 
 
 def from_variance(
@@ -219,7 +237,9 @@ def sky_noise(
         sigma = np.sqrt(predicted * np.float32(ratio))
         if abs(ratio - 1) > 0.1:
             notes.append(
-                f"sky variance is {ratio:.2f} of what gain and read noise predict; the measured one is used"
+                f"sky variance is {ratio:.2f} of what the gain"
+                + (" and read noise predict" if read_noise is not None else " alone predicts")
+                + "; the measured one is used"
             )
     else:
         if part is not data:

@@ -16,6 +16,9 @@ from zogyp.options import DetectOptions
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 RADIUS_TO_FWHM = 1.6  # FWHM over half-light radius of seeing-limited stars within two FWHM
+SHARPEST = 0.15  # of the peak that the mean of two opposite neighbours has at least, with a PSF of 1.4 px
+LADDER = (30, 15, 8, 5)  # S/N above which stars are looked for, the best first
+MERGED = 1  # sep's flag of a deblended source
 PIXEL_STACK = (
     10_000_000  # pixels above threshold that sep may hold; crowded fields need more than its default
 )
@@ -56,7 +59,11 @@ class Sources:
 
 
 def find_sources(
-    data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions = DetectOptions()
+    data: FloatImage,
+    sigma: FloatImage,
+    bad: Bool,
+    options: DetectOptions = DetectOptions(),
+    fwhm: float = 2.5,
 ) -> tuple[Sources, NDArray[np.int32]]:
     """Detect sources by sep, brightest first, and the map of their pixels.
 
@@ -68,20 +75,24 @@ def find_sources(
         Standard deviation of the sky [ADU].
     bad : ndarray, bool, (ny, nx)
         Pixels not to be trusted: saturated, masked.
+    fwhm : float
+        Of the Gaussian filter [px].
 
     Returns
     -------
     Sources
+        Without those sharper than any PSF: cosmic rays and hot pixels.
     ndarray, int32, (ny, nx)
         0 where there is no source.
     """
     scaled = np.ascontiguousarray(data / sigma, dtype=np.float32)  # any unit becomes sigma
     sep.set_extract_pixstack(max(PIXEL_STACK, data.size // 4))
     sep.set_sub_object_limit(4096)
-    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], dtype=np.float32)
+    kernel = _gaussian(fwhm)
+    gain = float(kernel.sum() / np.sqrt((kernel**2).sum()))  # in S/N of a broad source, over single pixels
     found, segments = sep.extract(
         scaled,
-        options.threshold / 2.5,  # per pixel; the kernel gains the rest
+        options.threshold / min(gain, 4.0),
         filter_kernel=kernel,
         minarea=5,
         deblend_nthresh=32,
@@ -90,7 +101,7 @@ def find_sources(
     )
     x, y = found["x"].astype(np.float64), found["y"].astype(np.float64)
     # the peak is a better first position than the barycentre of a blend
-    blended = np.hypot(x - found["xpeak"], y - found["ypeak"]) > 1.5
+    blended = (np.hypot(x - found["xpeak"], y - found["ypeak"]) > 1.5) & (found["flag"] & MERGED > 0)
     x[blended], y[blended] = found["xpeak"][blended], found["ypeak"][blended]
     significant = found["peak"] * np.sqrt(found["npix"]) > options.threshold
     unit = sigma[found["ypeak"], found["xpeak"]].astype(np.float64)
@@ -101,6 +112,7 @@ def find_sources(
     reach = np.clip(6 * found["a"], 6, 40)
     radius, _ = sep.flux_radius(scaled, x, y, reach, 0.5, normflux=found["flux"], mask=bad, subpix=5)
     order = np.argsort(-flux, kind="stable")
+    significant &= ~_sharp(scaled, found["xpeak"], found["ypeak"])
     order = order[significant[order] & np.isfinite(flux[order])]
     sources = Sources(
         x=x[order],
@@ -121,6 +133,25 @@ def seeing(sources: Sources) -> float:
         use = ~sources.saturated & (sources.radius > 0.5)
     sizes = sources.radius[use][:2000]
     return RADIUS_TO_FWHM * stellar_size(sizes) if sizes.size else float("nan")
+
+
+def _gaussian(fwhm: float) -> FloatImage:
+    """A Gaussian kernel of odd side."""
+    h = int(np.ceil(fwhm))
+    p = np.arange(-h, h + 1) / (fwhm / 2.3548)
+    g = np.exp(-0.5 * p**2)
+    kernel: FloatImage = np.outer(g, g).astype(np.float32)
+    return kernel
+
+
+def _sharp(scaled: FloatImage, x: NDArray[np.intp], y: NDArray[np.intp]) -> Bool:
+    """Peaks narrower than a pixel in x or in y: no PSF, however undersampled, is."""
+    ny, nx = scaled.shape
+    peak = scaled[y, x]
+    across = 0.5 * (scaled[y, np.maximum(x - 1, 0)] + scaled[y, np.minimum(x + 1, nx - 1)])
+    along = 0.5 * (scaled[np.maximum(y - 1, 0), x] + scaled[np.minimum(y + 1, ny - 1), x])
+    result: Bool = (np.minimum(across, along) < SHARPEST * peak) & (peak > 15)
+    return result
 
 
 def with_fixed_apertures(data: FloatImage, bad: Bool, sources: Sources) -> tuple[Sources, float]:
@@ -177,32 +208,40 @@ def choose_stars(
     use = ~sources.saturated & (sources.radius > 0.6 * fwhm / RADIUS_TO_FWHM)
     use &= (sources.x > inner) & (sources.x < nx - 1 - inner)
     use &= (sources.y > inner) & (sources.y < ny - 1 - inner)
-    for least in (30, 15, 8, 5):
+    for least in LADDER:  # the locus is where the best sources say
+        known = sources.take(use & (snr > least))
+        if len(known) >= 15:
+            break
+    for least in LADDER:
         chosen = np.flatnonzero(use & (snr > least))
-        chosen = chosen[_on_locus(sources.take(chosen), shape, fwhm)]
+        chosen = chosen[_on_locus(sources.take(chosen), known, shape, fwhm)]
         chosen = chosen[_alone(sources, chosen, fwhm)]
         if chosen.size >= 40:
             break
     return _spread(sources, chosen, shape, most)
 
 
-def _on_locus(sources: Sources, shape: tuple[int, int], fwhm: float) -> Bool:
-    """Sizes near the most common one around, which stars share and galaxies and cosmic rays do not."""
-    radius = sources.radius
-    if radius.size < 5:
-        return np.abs(radius - fwhm / RADIUS_TO_FWHM) < 0.15 * fwhm
-    ratio = radius / local_size(sources, shape)
-    smaller = ratio[(ratio < 1) & (ratio > 0.7)]  # no galaxies on this side
+def _on_locus(sources: Sources, known: Sources, shape: tuple[int, int], fwhm: float) -> Bool:
+    """Sizes near the most common one around, which stars share and galaxies and cosmic rays do not.
+
+    The locus is that of the well-exposed sources ``known``: noise moves the sizes of faint ones.
+    """
+    if len(known) < 5:
+        return np.abs(sources.radius - fwhm / RADIUS_TO_FWHM) < 0.15 * fwhm
+    ratio = sources.radius / local_size(known, shape, sources)
+    best = known.radius / local_size(known, shape)
+    smaller = best[(best < 1) & (best > 0.7)]  # no galaxies on this side
     width = float(np.sqrt(np.mean((smaller - 1) ** 2))) if smaller.size > 3 else 0.05
     result: Bool = np.abs(ratio - 1) < min(max(2.5 * width, 0.08), 0.25)
     return result
 
 
-def local_size(sources: Sources, shape: tuple[int, int]) -> F8:
-    """Size of a star at each source's place: the seeing may vary over the field."""
+def local_size(sources: Sources, shape: tuple[int, int], at: Sources | None = None) -> F8:
+    """Size of a star at each place of ``at`` (or of the sources): the seeing may vary over the field."""
+    at = sources if at is None else at
     radius = sources.radius
     typical = stellar_size(radius)
-    size = np.full(radius.size, typical)
+    size = np.full(len(at), typical)
     cells = int(min(4, np.sqrt(radius.size / 25)))
     if cells < 2:
         return size
@@ -224,7 +263,7 @@ def local_size(sources: Sources, shape: tuple[int, int]) -> F8:
         fit = np.linalg.lstsq(design * w[:, None], np.array(value) * w, rcond=None)[0]
         off = np.abs(np.array(value) - design @ fit)
         w = np.array(weight) / (1 + (off / (0.05 * typical)) ** 2)
-    surface: F8 = polynomial(sources.x / nx, sources.y / ny, order).T @ fit
+    surface: F8 = polynomial(at.x / nx, at.y / ny, order).T @ fit
     return np.clip(surface, 0.6 * typical, 1.8 * typical)
 
 
