@@ -20,7 +20,7 @@ from zogyp.measure.noise import excess_variance, robust_sigma
 F8 = NDArray[np.float64]
 CLIP = 4.0  # sigma
 MISPLACED = 0.25  # FWHM of scatter between positions in the two images that stars never show
-UNSURE = 0.03  # relative error of the stars' flux ratio beyond which all light is asked too
+UNSURE = 0.01  # relative error of the stars' flux ratio beyond which all light is asked too
 STIFFEST = 4  # order of the polynomial of the shift between the images
 FEWEST = 3  # common stars; with fewer, all light that both images show is compared
 
