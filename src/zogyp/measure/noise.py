@@ -113,10 +113,10 @@ class SkyNoise:
         """Variance per pixel [ADU²] of sky plus the photons of ``source`` [ADU]."""
         v = self.sigma * self.sigma
         if self.gain is not None:
-            # a pixel's own noise is not light: of a mean over neighbours only what stands out is
+            # a pixel's own noise is not light: it counts only where a mean over neighbours stands out
             smooth = gaussian_filter(source, SMOOTHED, truncate=3.0)
             floor = np.float32(2 / (2 * np.sqrt(np.pi) * SMOOTHED)) * self.sigma
-            v += np.where(smooth > floor, smooth, 0) / np.float32(self.gain)
+            v += np.where(smooth > floor, np.maximum(source, 0), 0) / np.float32(self.gain)
         return v
 
 

@@ -22,6 +22,8 @@ from zogyp.measure.psf_solver import Grid, Group, Solver, StarStamps, flux_and_s
 F8 = NDArray[np.float64]
 ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
 WHOLE_STARS = 128  # brightest stars that are fitted to the edge of their stamps
+USUAL_WINGS = 0.6  # ln(beta - 1.2) of seeing-limited stars
+WINGS_SPREAD = 0.25
 PROFILE_STARS = 60  # brightest stars that the Moffat profile is fitted to
 PROFILE_ERROR = 0.05  # of a profile's pixels, as no star is quite a Moffat
 
@@ -66,7 +68,8 @@ def fit_profile(stars: StarStamps, grid: Grid, start: Moffat) -> Moffat:
         model = stack_draw(plane, x, y, ones, r, grid.sampling)[:, near].astype(np.float64)
         flux, sky = flux_and_sky(data, model, weight)
         e: F8 = (data - flux[:, None] * model - sky[:, None]) * np.sqrt(weight)
-        return np.clip(e, -20, 20).ravel()
+        # turbulence makes wings of beta 2.5 to 4.5: a few faint stars should not say otherwise
+        return np.append(np.clip(e, -20, 20).ravel(), (p[1] - USUAL_WINGS) / WINGS_SPREAD)
 
     first = parameters_of(start)
     try:

@@ -155,10 +155,8 @@ class Solver:
         self.deviation = np.zeros_like(self.mean)
         self.excess = np.zeros(int(grid.rings.max()) + 1)  # relative PSF variance seen among stars, by ring
         degree = np.arange(terms.shape[1])
-        # a flat core makes the fitted profile steep: its wings must not forbid what stars show there
-        wide = Moffat(prior.fwhm, min(prior.beta, 2.5)).stamp(grid.k, grid.sampling)
-        width = np.maximum(profile, wide)
-        self.tau2 = np.stack([((0.3 if j == 0 else 0.1) * width) ** 2 for j in degree])
+        floor = 1e-5 * profile.max()
+        self.tau2 = np.stack([((0.3 if j == 0 else 0.1) * profile + floor) ** 2 for j in degree])
         self.information = np.zeros_like(self.mean)
         self.chi2 = float("nan")
 
