@@ -174,7 +174,7 @@ def test_d_is_white_and_of_unit_variance(name):
 def test_scorr_spreads_by_one_under_stars(name):
     """About 90 stars a sky, S/N 20 to 1300: 0.85 to 1.15, and the standard error of so many.
 
-    (The few stars of the broad sky leave its flux ratio uncertain, which all of its stars then show together.)
+    (The few stars of the broad sky leave its flux ratio uncertain, which its stars show together.)
     """
     values = []
     for run in each_seed(name):
