@@ -189,6 +189,8 @@ class _Work:
         """Kernels at a position; one set for all positions where nothing varies."""
         if not self.constant:
             return zogy.kernels(*self.sides(x, y), shape, self._shift(x, y))
+        ny, nx = self.new.exposure.image.shape
+        x, y = (nx - 1) / 2, (ny - 1) / 2  # whichever tile comes first must not decide
         with self._lock:
             if shape not in self._shared:
                 self._shared[shape] = zogy.kernels(*self.sides(x, y), shape, self._shift(x, y))
