@@ -36,13 +36,6 @@ def summarise(
     limit = 5 * float(np.median(result.alpha_err[judged])) if scorr.size else float("nan")
     zero_point = new.image.zero_point
     ratio = matched.flux_ratio.typical
-    notes = [f"new: {n}" for n in new.notes] + [f"reference: {n}" for n in ref.notes]
-    if scorr.size and not scorr.any():
-        notes.append("the two images are identical: the difference is zero everywhere")
-    if matched.new.size == 0:
-        notes.append("no star of one image lies on a star of the other: are they registered?")
-    if not judged.any():
-        notes.append("no pixel can be judged: every one is too near to bad pixels")
     return {
         "version": __version__,
         "inputs": {"new": _figures(new), "ref": _figures(ref)},
@@ -70,10 +63,23 @@ def summarise(
         "n_transients": len(result.transients),
         "masked_fraction": float(1 - judged.mean()),
         "n_tiles": planes.n_tiles,
-        "notes": notes,
+        "notes": _notes(scorr, exposures, matched),
         "timings": dict(watch.seconds),
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _notes(scorr: FloatImage, exposures: tuple[Exposure, Exposure], matched: Match) -> list[str]:
+    """What was assumed of the images, and what is odd about the result; ``scorr`` holds the judged pixels."""
+    new, ref = exposures
+    notes = [f"new: {n}" for n in new.notes] + [f"reference: {n}" for n in ref.notes]
+    if scorr.size and not scorr.any():
+        notes.append("the two images are identical: the difference is zero everywhere")
+    if matched.new.size == 0:
+        notes.append("no star of one image lies on a star of the other: are they registered?")
+    if not scorr.size:
+        notes.append("no pixel can be judged: every one is too near to bad pixels")
+    return notes
 
 
 def neighbour_correlation(d: FloatImage) -> float:
