@@ -311,7 +311,14 @@ def test_interrupt_is_exit_130_and_one_line(tmp_path):
     pipe = tmp_path / "config.toml"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "zogyp", "subtract", "a", "b", "--config", str(pipe)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell starts what runs in its background deaf to this signal, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     with process, pipe.open("w"):  # opens when the program has begun to read
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
