@@ -55,10 +55,11 @@ def memory():
 def measured_once(monkeypatch, memory):
     """What was measured on an image serves all tests that subtract it: most of the time goes there."""
 
-    def measure(image, **options):
+    def measure(seen, **options):
+        image = seen.image
         key = (image.data.tobytes(), image.mask.tobytes(), image.name, repr(options))
         if key not in memory:
-            memory[key] = real(image, **options)
+            memory[key] = real(seen, **options)
         return memory[key]
 
     real = zogyp.subtraction.measure

@@ -13,41 +13,55 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zogyp.core.psfmodel import PSF as PSF
+    from zogyp.core.transform import Transform as Transform
     from zogyp.errors import ZogypError as ZogypError
     from zogyp.image import Flag as Flag
     from zogyp.image import Image as Image
     from zogyp.io import read as read
+    from zogyp.options import AlignOptions as AlignOptions
     from zogyp.options import BackgroundOptions as BackgroundOptions
     from zogyp.options import DetectOptions as DetectOptions
     from zogyp.options import InputOptions as InputOptions
     from zogyp.options import PSFOptions as PSFOptions
+    from zogyp.options import RegistrationOptions as RegistrationOptions
     from zogyp.options import SubtractOptions as SubtractOptions
     from zogyp.options import TransientOptions as TransientOptions
     from zogyp.products import Subtraction as Subtraction
     from zogyp.psf_files import read_psf as read_psf
     from zogyp.psf_files import write_psf as write_psf
+    from zogyp.registration import Registration as Registration
+    from zogyp.registration import Target as Target
+    from zogyp.registration import align as align
+    from zogyp.registration import target as target
     from zogyp.subtraction import subtract as subtract
 
 __version__ = "2.0.0.dev0"
 
 _HOME = {
     "PSF": "core.psfmodel",
+    "Transform": "core.transform",
     "ZogypError": "errors",
     "Flag": "image",
     "Image": "image",
     "read": "io",
+    "AlignOptions": "options",
     "BackgroundOptions": "options",
     "DetectOptions": "options",
     "InputOptions": "options",
     "PSFOptions": "options",
+    "RegistrationOptions": "options",
     "SubtractOptions": "options",
     "TransientOptions": "options",
     "Subtraction": "products",
     "read_psf": "psf_files",
     "write_psf": "psf_files",
+    "Registration": "registration",
+    "Target": "registration",
+    "align": "registration",
+    "target": "registration",
     "subtract": "subtraction",
 }
-_MODULES = ("errors", "options", "simulate", "zip")
+_MODULES = ("errors", "options", "simulate", "spali2", "zip")
 
 __all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
 

@@ -21,7 +21,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 from zogyp import __version__
 from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class, make_options
 from zogyp.errors import ZogypError
-from zogyp.options import SubtractOptions
+from zogyp.options import AlignOptions, SubtractOptions
 from zogyp.sky import Sky
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -59,7 +59,7 @@ def subtract(
     options: Flags = None,
     common: Common = Common(),
 ) -> None:
-    """Subtract a reference from a new image on the same pixels, and find what changed.
+    """Subtract a reference from a new image, aligned first if need be, and find what changed.
 
     Parameters
     ----------
@@ -88,6 +88,47 @@ def subtract(
         out.print_json({**result.summary, "files": files})
     elif not common.quiet:
         out.print_subtraction(result, files)
+
+
+def align(
+    *images: Path,
+    to: Path,
+    output: Output = Path("Zoutput"),
+    transform_only: bool = False,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Bring images onto the pixels of another: by their stars, whatever shift, rotation, scale or mirror.
+
+    Parameters
+    ----------
+    images
+        Images: FILE.fits, or FILE.fits[extension]; @LIST.txt names one a line.
+    to
+        The image whose pixels and WCS the results have.
+    output
+        Folder for NAME_aligned.fits of each image; for one image also a file OUT.fits.
+    transform_only
+        Write the solution (NAME_aligned.json, NAME_aligned.head) and no image.
+    """
+    from zogyp import cli_output as out
+    from zogyp.survey.alignments import align_many, listed
+
+    chosen = make_options(AlignOptions, options, common.config)
+    names = listed(images)
+    with out.progress(common.quiet) as progress:
+        outcomes = align_many(
+            names, to=to, output=output, options=chosen, transform_only=transform_only, progress=progress
+        )
+    failed = [o for o in outcomes if o.error is not None]
+    if common.json:
+        out.print_json({"images": [asdict(o) for o in outcomes], "n_failed": len(failed)})
+    elif not common.quiet and (len(outcomes) > 1 or not failed):
+        out.print_alignments(outcomes)
+    if failed:
+        text = f"{failed[0].image}: {failed[0].error}"
+        many = f"{len(failed)} of {len(outcomes)} images could not be aligned; the first: "
+        raise ZogypError(text if len(outcomes) == 1 else many + text)
 
 
 def psf(
@@ -224,6 +265,7 @@ def demo(
 
 COMMANDS: dict[Callable[..., None], type] = {
     subtract: SubtractOptions,
+    align: AlignOptions,
     psf: MeasureOptions,
     info: InfoOptions,
     demo: SubtractOptions,

@@ -28,6 +28,8 @@ SHORT: dict[Key, str] = {
     ("psf", "model"): "psf",
     ("detect", "detector"): "detector",
     ("background", "mesh"): "mesh",
+    ("align", "mode"): "align",
+    ("align", "kernel"): "kernel",
     ("transients", "threshold"): "threshold",
 }
 
@@ -40,6 +42,7 @@ GROUP_TITLES = {
     "background": "Background",
     "detect": "Detection",
     "psf": "PSF",
+    "align": "Alignment",
     "transients": "Transients",
 }
 

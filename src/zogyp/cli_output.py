@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from zogyp.io import json_ready
 if TYPE_CHECKING:
     from zogyp.demo import Demo
     from zogyp.products import Subtraction
+    from zogyp.survey.alignments import Outcome
 
 Progress = Callable[[str, float], None]
 
@@ -126,6 +127,38 @@ def _transients(result: Subtraction) -> Table:
             str(row["id"]), *numbers, _n(row["flux"]), _n(row["flux_err"], 2), str(row["flags"] or "")
         )
     return table
+
+
+def print_alignments(outcomes: Sequence[Outcome]) -> None:
+    """A line for each image: how it lies, how well that is known, or why it failed."""
+    table = Table(box=None, padding=(0, 1))
+    for name in (
+        "image",
+        "stars",
+        "rms x",
+        "rms y",
+        "error",
+        "rotation",
+        "scale",
+        "order",
+        "covers",
+        "s",
+        "",
+    ):
+        table.add_column(name, justify="left" if name in ("image", "") else "right")
+    for outcome in outcomes:
+        f = outcome.figures
+        if outcome.error is not None:
+            table.add_row(outcome.image, *[""] * 9, f"failed: {outcome.error}")
+            continue
+        turned = f"{f['rotation']:.3f}°" + (" mirrored" if f["mirrored"] else "")
+        lengths = (f"{f[k]:.3f}" for k in ("rms_x", "rms_y", "error"))
+        rest = (f"{f['scale']:.4f}", str(f["order"]), f"{100 * f['overlap']:.0f} %", f"{outcome.seconds:.1f}")
+        table.add_row(outcome.image, str(f["n_matched"]), *lengths, turned, *rest, f["way"])
+    show(table)
+    for outcome in outcomes:
+        for path in outcome.files.values():
+            print(f"  {path}")
 
 
 def print_psf(told: Mapping[str, Any]) -> None:

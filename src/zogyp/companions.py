@@ -3,9 +3,10 @@
 Extensions of the image's own file are used when their names leave no doubt and their shape and
 EXTVER are the image's:
 
-- bad pixels: ``BPM``, ``DQ``, ``MASK``, ``MSK``, ``BADPIX`` (not 0 = bad; of the masks of the Rubin
-  pipelines and of JWST, which also mark good pixels, only the bits that say "do not use"), ``WHT``,
-  ``WEIGHT`` (0 = bad: their unit is not agreed upon, so they are not used as variance);
+- bad pixels: ``BPM``, ``DQ``, ``MASK``, ``MSK``, ``BADPIX`` (not 0 = bad; of our own masks and
+  those of the Rubin pipelines and of JWST, which also mark good pixels, only the bits that say
+  "do not use"), ``WHT``, ``WEIGHT`` (0 = bad: their unit is not agreed upon, so they are not used
+  as variance);
 - standard deviation: ``ERR``, ``ERROR``, ``SIGMA``, ``STDDEV``; variance: ``VAR``, ``VARIANCE``;
   inverse variance: ``IVAR``, ``IVM``, ``INVVAR``, ``WGT``; ``UNCERT`` as its UTYPE says.
 """
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from zogyp.errors import OptionError, ShapeError
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
-from zogyp.image import FloatImage
+from zogyp.image import UNUSABLE, Flag, FloatImage
 from zogyp.options import InputOptions
 
 MASKS = ("BPM", "DQ", "MASK", "MSK", "BADPIX")
@@ -112,6 +113,8 @@ def _flagged(values: NDArray[np.float64], header: Any) -> Bad:
         bits = sum(1 << n for n in numbers if 0 <= n < 53)
     elif str(header.get("TELESCOP", "")).strip().upper() == "JWST":
         bits = JWST_BITS
+    elif header.get("BIT00") == Flag.BAD.name:  # our own: some bits only warn
+        bits = int(UNUSABLE)
     if not bits:
         return nonzero(values)
     finite = np.isfinite(values)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from zogyp import io
-from zogyp.errors import OptionError, OutputError, ShapeError
+from zogyp.errors import OptionError, OutputError
 from zogyp.headers import put
 from zogyp.image import Flag, Image
 from zogyp.options import InputOptions, SubtractOptions, _Checked, opt
@@ -66,6 +66,8 @@ class ZOGYOptions(_Checked):
             new=InputOptions(psf_cut=self.clean_sci),
             ref=InputOptions(psf_cut=self.clean_ref),
             tile=max(wanted, least),
+            grid="reference",
+            align=replace(standard.align, mode="auto" if self.align else "none"),
         )
 
 
@@ -82,24 +84,10 @@ def sub_images(shape: tuple[int, int], nx: int, ny: int) -> Iterator[Box]:
 
 
 def black_out(sci: Image, ref: Image) -> tuple[Image, Image]:
-    """Both images without the pixels where either has no data: none at all, or exactly 0 as 1.x filled it."""
-    if sci.shape != ref.shape:
-        return sci, ref
-    empty = (sci.data == 0) | (ref.data == 0) | ~np.isfinite(sci.data) | ~np.isfinite(ref.data)
-    flag = np.where(empty, np.uint16(Flag.NO_DATA), np.uint16(0))
-    return replace(sci, mask=sci.mask | flag), replace(ref, mask=ref.mask | flag)
-
-
-def aligned(sci: Image, ref: Image) -> Image:
-    """The science image on the reference's grid.
-
-    Only images that share their grid already pass; this is the place for the registration.
-    """
-    if sci.shape != ref.shape:
-        raise ShapeError(
-            "the science image", sci.shape, ref.shape, "This version cannot align images; align them first."
-        )
-    return replace(sci, notes=(*sci.notes, "align: taken to be on the reference's grid already"))
+    """Both images, marked where they have no data: none at all, or exactly 0 as 1.x filled it."""
+    empty = (np.where(i.data == 0, np.uint16(Flag.NO_DATA), np.uint16(0)) for i in (sci, ref))
+    a, b = (replace(i, mask=i.mask | e) for i, e in zip((sci, ref), empty, strict=True))
+    return a, b
 
 
 def numbered(outname: str, above: int = 0) -> list[Path]:

@@ -8,6 +8,7 @@
     │   └── PixelError           pixels that cannot be used (all NaN, constant, ...)
     ├── OptionError              an option outside of what is allowed
     ├── ShapeError               two images that must share a grid do not
+    ├── RegistrationError        no map between two images that can be believed
     ├── StarsError               too few stars to measure what was asked
     ├── ProgramError             an external program failed or is not installed
     ├── MissingExtraError        an optional Python package is not installed
@@ -102,6 +103,29 @@ class StarsError(ZogypError):
         self.n_required = n_required
         super().__init__(
             f"{what}: {n_found} usable stars found, at least {n_required} needed."
+            + (f" {hint}" if hint else "")
+        )
+
+
+class RegistrationError(ZogypError):
+    """No map between two images that chance could not have made."""
+
+    def __init__(
+        self,
+        n_matched: int,
+        n_required: int,
+        n_stars: tuple[int, int],
+        tried: tuple[str, ...] = (),
+        hint: str = "",
+    ) -> None:
+        self.n_matched = n_matched
+        self.n_required = n_required
+        self.n_stars = n_stars
+        self.tried = tried
+        ways = f" Tried: {', '.join(tried)}." if tried else ""
+        super().__init__(
+            f"the images cannot be registered: the best map matches {n_matched} stars, at least {n_required} "
+            f"are needed to believe it; {n_stars[0]} and {n_stars[1]} sources were found.{ways}"
             + (f" {hint}" if hint else "")
         )
 

@@ -10,8 +10,8 @@ from numpy.linalg import norm
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.signal import fftconvolve
-from scipy.spatial import cKDTree
 
+from zogyp.core.pairing import mutual_nearest
 from zogyp.core.psfmodel import n_terms, polynomial
 from zogyp.errors import StarsError
 from zogyp.measure.exposure import Exposure
@@ -170,7 +170,10 @@ def _relative(exposure: Exposure, index: NDArray[np.intp]) -> F8:
 def _pairs(new: Exposure, ref: Exposure) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Stars of both that are each other's nearest, unsaturated and well exposed."""
     reach = max(1.5, 0.5 * min(_finite(new.psf.fwhm), _finite(ref.psf.fwhm)))
-    i, j = _nearest(new, ref, _usable(new), _usable(ref), reach)
+    a, b = _usable(new), _usable(ref)
+    here, there = (np.column_stack([s.x, s.y])[k] for s, k in ((new.sources, a), (ref.sources, b)))
+    i, j = mutual_nearest(here, there, reach)
+    i, j = a[i], b[j]
     # stars of both; where they are too few, stars of either: never a choice that favours one image
     star_n, star_r = np.isin(i, new.stars), np.isin(j, ref.stars)
     chosen = star_n & star_r
@@ -188,21 +191,6 @@ def _pairs(new: Exposure, ref: Exposure) -> tuple[NDArray[np.intp], NDArray[np.i
 def _usable(exposure: Exposure) -> NDArray[np.intp]:
     s = exposure.sources
     return np.flatnonzero(~s.saturated & (s.flux > 5 * s.flux_err) & np.isfinite(exposure.position_err))
-
-
-def _nearest(
-    new: Exposure, ref: Exposure, a: NDArray[np.intp], b: NDArray[np.intp], reach: float
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Sources that are each other's nearest within ``reach`` px."""
-    if a.size == 0 or b.size == 0:
-        return a[:0], b[:0]
-    here = np.column_stack([new.sources.x[a], new.sources.y[a]])
-    there = np.column_stack([ref.sources.x[b], ref.sources.y[b]])
-    distance, k = cKDTree(there).query(here, distance_upper_bound=reach)
-    _, back = cKDTree(here).query(there)
-    ok = np.isfinite(distance)
-    ok[ok] = back[k[ok]] == np.flatnonzero(ok)
-    return a[ok], b[k[ok]]
 
 
 def _finite(fwhm: float) -> float:

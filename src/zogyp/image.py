@@ -62,6 +62,9 @@ class Image:
         Exposure time [s].
     path : str or None
         The file it was read from, with its extension.
+    resampled : bool
+        The pixels were interpolated by us: neighbours share noise, and ``variance`` holds the noise per unit
+        frequency, which is what counts for stars, not that of single pixels.
     """
 
     data: FloatImage
@@ -77,6 +80,7 @@ class Image:
     notes: tuple[str, ...] = field(default=())
     exptime: float | None = None
     path: str | None = None
+    resampled: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -18,8 +18,8 @@ from zogyp.options import InputOptions
 Given = str | os.PathLike[str] | Image
 
 
-def opened(given: Given, options: InputOptions, common_mask: str | None = None) -> Image:
-    """The image, read if need be, checked if not, with the mask that serves several images.
+def opened(given: Given, options: InputOptions) -> Image:
+    """The image, read if need be, checked if not.
 
     Parameters
     ----------
@@ -27,8 +27,6 @@ def opened(given: Given, options: InputOptions, common_mask: str | None = None) 
         An `Image` may have pixels of any real type and byte order; what is not finite is marked.
     options : InputOptions
         What overrides the file's header or the `Image`.
-    common_mask : path or None
-        FITS image, not 0 where pixels are bad.
 
     Raises
     ------
@@ -40,12 +38,23 @@ def opened(given: Given, options: InputOptions, common_mask: str | None = None) 
         Neither a path nor an `Image`.
     """
     if isinstance(given, Image):
-        image = _checked(given, options)
-    elif isinstance(given, str | os.PathLike):
-        image = io.read(given, options)
-    else:
-        kind = type(given).__name__
-        raise TypeError(f"an image must be a path or a zogyp.Image(data, mask), not {kind}")
+        return _checked(given, options)
+    if isinstance(given, str | os.PathLike):
+        return io.read(given, options)
+    kind = type(given).__name__
+    raise TypeError(f"an image must be a path or a zogyp.Image(data, mask), not {kind}")
+
+
+def with_common_mask(image: Image, common_mask: str | None) -> Image:
+    """The image with what a mask file says of its grid marked as bad; itself without a file.
+
+    Raises
+    ------
+    InputError
+        The file cannot be used.
+    ShapeError
+        The mask is not on the image's grid.
+    """
     if common_mask is None:
         return image
     bad = io.read_plane(common_mask)

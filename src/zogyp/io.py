@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,8 @@ from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
 from zogyp.headers import carried, celestial, detector, quiet
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.options import InputOptions
+
+Plane = tuple[str, NDArray[Any], fits.Header]  # name, pixels, cards
 
 PIECE = 1 << 18  # pixels converted at a time
 BLOCK = 2880  # bytes; a FITS file is made of such
@@ -219,6 +221,20 @@ def json_ready(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder and those above it, if they are not there.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(Path(folder), error.strerror or str(error)) from error
+    return Path(folder)
+
+
 @contextmanager
 def writing(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes ``path`` when all of it is on the disk; on any error it is gone.
@@ -287,6 +303,7 @@ def write_image(
     header: fits.Header | None = None,
     wcs: Any = None,
     *,
+    extensions: Sequence[Plane] = (),
     overwrite: bool = True,
 ) -> Path:
     """Write one image, atomically: floats as float32, masks as integers.
@@ -300,6 +317,8 @@ def write_image(
         Cards to keep; those that describe the old file's structure and coordinates are dropped.
     wcs : WCS, optional
         Coordinates of the pixels written. Without it the file has none, whatever the header says.
+    extensions : sequence of (name, ndarray (ny, nx), Header)
+        Further planes of the same pixels, with the same coordinates.
 
     Raises
     ------
@@ -307,12 +326,14 @@ def write_image(
     """
     path = Path(path)
     cards, tables = carried(header, wcs)
+    # coordinates that need tables are told once, in the first header
+    further = [(name, plane, own if tables else carried(own, wcs)[0]) for name, plane, own in extensions]
     with writing(path, overwrite=overwrite) as file:
         if path.suffix.lower() == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=4, mtime=0) as packed:
-                _put(packed, np.asarray(data), cards, tables)  # type: ignore[arg-type]
+                _put(packed, np.asarray(data), cards, tables, further)  # type: ignore[arg-type]
         else:
-            _put(file, np.asarray(data), cards, tables)
+            _put(file, np.asarray(data), cards, tables, further)
     return path
 
 
@@ -328,14 +349,41 @@ def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     return write_text(path, json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
 
 
-def _put(file: BinaryIO, data: NDArray[Any], cards: fits.Header, tables: list[Any]) -> None:
-    """Write one image, byte-swapped piece by piece, and the tables that its coordinates need."""
+def _put(
+    file: BinaryIO, data: NDArray[Any], cards: fits.Header, tables: list[Any], further: Sequence[Plane]
+) -> None:
+    """Write one image, further planes, and the tables that the coordinates need."""
+    _put_plane(file, data, cards)
+    for name, plane, own in further:
+        _put_plane(file, plane, own, name)
+    for table in tables:
+        with quiet():
+            file.write(table.header.tostring().encode("ascii"))
+            values = np.ascontiguousarray(table.data).astype(np.dtype(table.data.dtype).newbyteorder(">"))
+            file.write(values.tobytes())
+            file.write(bytes(-values.nbytes % BLOCK))
+
+
+def _put_plane(file: BinaryIO, data: NDArray[Any], cards: fits.Header, extension: str | None = None) -> None:
+    """Write one image, the first or an extension, byte-swapped piece by piece."""
     data = np.atleast_2d(data)
     code = {"f": "f", "b": "u1"}.get(data.dtype.kind, data.dtype.str[1:])
     bitpix, stored = BITPIX.get(code, BITPIX["f"])
-    structure = [("SIMPLE", True, "FITS"), ("BITPIX", bitpix, "bits per pixel"), ("NAXIS", data.ndim, "axes")]
+    kind = ("SIMPLE", True, "FITS") if extension is None else ("XTENSION", "IMAGE", "image extension")
+    structure: list[tuple[str, Any, str]] = [
+        kind,
+        ("BITPIX", bitpix, "bits per pixel"),
+        ("NAXIS", data.ndim, "axes"),
+    ]
     structure += [(f"NAXIS{i}", n, "") for i, n in enumerate(data.shape[::-1], start=1)]
-    structure += [("EXTEND", True, "")]
+    if extension is None:
+        structure += [("EXTEND", True, "")]
+    else:
+        structure += [
+            ("PCOUNT", 0, ""),
+            ("GCOUNT", 1, ""),
+            ("EXTNAME", extension, "what this extension holds"),
+        ]
     structure += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned")] if code == "u2" else []
     header = fits.Header([fits.Card(*card) for card in structure])
     with quiet():
@@ -349,9 +397,3 @@ def _put(file: BinaryIO, data: NDArray[Any], cards: fits.Header, tables: list[An
         with np.errstate(over="ignore"):
             file.write(part.astype(stored).view(np.uint8).data)
     file.write(bytes(-flat.size * abs(bitpix) // 8 % BLOCK))
-    for table in tables:
-        with quiet():
-            file.write(table.header.tostring().encode("ascii"))
-            values = np.ascontiguousarray(table.data).astype(np.dtype(table.data.dtype).newbyteorder(">"))
-            file.write(values.tobytes())
-            file.write(bytes(-values.nbytes % BLOCK))

@@ -66,6 +66,7 @@ class DetectOptions(_Checked):
 
     detector: Literal["sep", "sextractor"] = opt("sep", "who finds the sources")
     threshold: float = opt(5.0, "detection threshold [sigma of the filtered sky]", low=1, high=1000)
+    cosmic_rays: bool = opt(True, "mark pixels sharper than any star: cosmic rays and hot pixels")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,42 @@ class TransientOptions(_Checked):
 
 
 @dataclass(frozen=True)
+class RegistrationOptions(_Checked):
+    """How one image is brought onto the pixels of another."""
+
+    mode: Literal["auto", "wcs", "stars", "none"] = opt(
+        "auto",
+        "auto: by their stars, the WCS a hint; stars: without a hint; wcs: by the headers, checked by the "
+        "stars; none: they share their pixels",
+    )
+    kernel: Literal["bspline5", "lanczos3", "lanczos4"] = opt("bspline5", "interpolation kernel")
+    order: int | None = opt(
+        None,
+        "order of the map: 0 similarity, 1 affine, more: with distortion; default: as the stars demand",
+        low=0,
+        high=9,
+    )
+    max_stars: int = opt(3000, "most stars that are matched, the brightest", low=5, high=100_000)
+
+
+@dataclass(frozen=True)
+class AlignOptions(_Checked):
+    """Everything that `zogyp.align` can be told; ``without`` names what has no meaning there."""
+
+    image: InputOptions = field(default_factory=InputOptions, metadata={"without": ("psf", "psf_cut")})
+    ref: InputOptions = field(default_factory=InputOptions, metadata={"without": ("psf", "psf_cut")})
+    background: BackgroundOptions = field(default_factory=BackgroundOptions)
+    detect: DetectOptions = field(default_factory=DetectOptions)
+    align: RegistrationOptions = field(default_factory=RegistrationOptions)
+    threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads to use."""
+        return available(self.threads)
+
+
+@dataclass(frozen=True)
 class SubtractOptions(_Checked):
     """Everything that `zogyp.subtract` can be told."""
 
@@ -101,7 +138,9 @@ class SubtractOptions(_Checked):
     background: BackgroundOptions = field(default_factory=BackgroundOptions)
     detect: DetectOptions = field(default_factory=DetectOptions)
     psf: PSFOptions = field(default_factory=PSFOptions)
+    align: RegistrationOptions = field(default_factory=RegistrationOptions)
     transients: TransientOptions = field(default_factory=TransientOptions)
+    grid: Literal["new", "reference"] = opt("new", "whose pixels the results are on; the other is resampled")
     mask: str | None = opt(None, "FITS image of pixels bad in either image (0 = good)")
     flux_ratio: float | None = opt(None, "flux scale of reference over new; default: from stars", low=1e-30)
     flux_order: int | None = opt(
@@ -118,4 +157,9 @@ class SubtractOptions(_Checked):
     @property
     def n_threads(self) -> int:
         """Number of threads to use."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return available(self.threads)
+
+
+def available(threads: int) -> int:
+    """A number of threads; 0 stands for all cores that this process may use."""
+    return threads or len(os.sched_getaffinity(0))

@@ -140,7 +140,10 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
             continue
         weight = gaussian_filter(bad.astype(np.float32), fwhm / 2.355 / np.sqrt(2), truncate=3.0)
         mask |= np.where(bad | (weight > UNJUDGED), np.uint16(Flag.UNJUDGED << shift), np.uint16(0))
-        touched = maximum_filter(bad, 2 * reach + 1)
+        # a single sharp pixel is filled so well that it tells nearby only
+        single = (exposure.image.mask & np.uint16(Flag.COSMIC_RAY)) > 0
+        touched = maximum_filter(bad & ~single, 2 * reach + 1)
+        touched |= maximum_filter(single, 2 * int(np.ceil(fwhm / 2)) + 1)
         mask |= np.where(touched, np.uint16(Flag.REACHED << shift), np.uint16(0))
     edge = np.zeros(mask.shape, dtype=bool)
     edge[:reach] = edge[-reach:] = True

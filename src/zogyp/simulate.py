@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.errors import OutputError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.sky import Side, Sky
 
@@ -95,14 +94,11 @@ def write_pair(pair: SimulatedPair, directory: str | Path) -> dict[str, Path]:
     OutputError
         When the folder cannot be written to.
     """
-    from zogyp.io import write_image, write_text
+    from zogyp.io import make_folder, write_image, write_text
 
     folder = Path(directory)
     paths = {"new": folder / "new.fits", "ref": folder / "ref.fits", "truth": folder / "truth.ecsv"}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(folder, error.strerror or str(error)) from error
+    make_folder(folder)
     for image, path in ((pair.new, paths["new"]), (pair.ref, paths["ref"])):
         write_image(path, image.data, image.header, image.wcs)
     text = StringIO()

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zogyp.differencing import Planes, difference
-from zogyp.errors import ShapeError
 from zogyp.fluxscale import match
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
+from zogyp.measure.firstlook import FirstLook
+from zogyp.onegrid import Pair, bring_together
 from zogyp.options import InputOptions, SubtractOptions
 from zogyp.products import Subtraction
 from zogyp.psf_files import read_psf
@@ -39,7 +41,8 @@ def subtract(
     Parameters
     ----------
     new, ref : path or Image
-        On one pixel grid. A path may name an extension: ``file.fits[SCI]``.
+        A path may name an extension: ``file.fits[SCI]``. If they do not share their pixels the reference is
+        resampled onto the new image's, or the other way round (``options.grid``).
     options : SubtractOptions
         Everything that can be tuned; the defaults serve.
     executor : concurrent.futures.Executor or None
@@ -55,21 +58,20 @@ def subtract(
     ------
     InputError
         A file or its pixels cannot be used.
+    RegistrationError
+        The images do not share their pixels, and no map between them that can be believed was found.
     ShapeError
-        The images are not on one grid.
+        The images differ in shape and ``options.align.mode`` is "none".
     StarsError
         Too few stars to measure a PSF or the flux ratio, and none given.
     """
     watch = Stopwatch(progress)
     with watch.stage("read", 0.0):
-        image_n = opened(new, options.new, options.mask)
-        image_r = opened(ref, options.ref, options.mask)
-    if image_n.shape != image_r.shape:
-        raise ShapeError(
-            f"the reference {image_r.name}", image_r.shape, image_n.shape, "Register the images first."
-        )
-    with watch.stage("measure", 0.08):
-        exposure_n, exposure_r = _measure_both(image_n, image_r, options)
+        image_n, image_r = opened(new, options.new), opened(ref, options.ref)
+    with watch.stage("align", 0.05):
+        pair = bring_together(image_n, image_r, options)
+    with watch.stage("measure", 0.2):
+        exposure_n, exposure_r = _measure_both(pair, options)
     with watch.stage("match", 0.55):
         matched = match(exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
     with watch.stage("subtract", 0.58):
@@ -84,31 +86,42 @@ def subtract(
     with watch.stage("transients", 0.9):
         result = _judge(exposure_n, exposure_r, planes, options)
     summary = summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
+    summary |= {"alignment": _alignment(pair), "notes": [*pair.notes, *summary["notes"]]}
     watch.tell("done", 1.0)
     return replace(result, summary=summary)
 
 
-def _measure_both(new: Image, ref: Image, options: SubtractOptions) -> tuple[Exposure, Exposure]:
+def _alignment(pair: Pair) -> dict[str, Any]:
+    """How the images came onto one grid, as plain numbers."""
+    if pair.registration is None:
+        return {"resampled": False, "way": "taken to share the grid"}
+    return {"resampled": pair.moved, **pair.registration.figures()}
+
+
+def _measure_both(pair: Pair, options: SubtractOptions) -> tuple[Exposure, Exposure]:
     """Measure the two images, at the same time if threads are allowed."""
     if options.n_threads < 2:
-        return _measure(new, options.new, options), _measure(ref, options.ref, options)
+        return _measure(pair.new, options.new, options), _measure(pair.ref, options.ref, options)
     with ThreadPoolExecutor(2) as pool:
-        a = pool.submit(_measure, new, options.new, options)
-        b = pool.submit(_measure, ref, options.ref, options)
+        a = pool.submit(_measure, pair.new, options.new, options)
+        b = pool.submit(_measure, pair.ref, options.ref, options)
         return a.result(), b.result()
 
 
-def _measure(image: Image, given: InputOptions, options: SubtractOptions) -> Exposure:
+def _measure(seen: FirstLook, given: InputOptions, options: SubtractOptions) -> Exposure:
     """Measure one image, with the PSF from a file or another program where asked."""
-    psf = None
-    if given.psf is not None:
+    psf, image = None, seen.image
+    if given.psf is not None and image.resampled:
+        note = f"the PSF {given.psf} belongs to other pixels: it was measured after resampling"
+        seen = replace(seen, notes=(*seen.notes, note))
+    elif given.psf is not None:
         psf = read_psf(given.psf)
     elif options.psf.model == "psfex":
         from zogyp.measure.astromatic import psfex_psf  # only where asked
 
         psf = psfex_psf(image, options.psf, detect=options.detect)
     return measure(
-        image,
+        seen,
         background_options=options.background,
         detect=options.detect,
         psf_options=options.psf,

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from zogyp import io
-from zogyp.compat import ZOGYOptions, aligned, black_out, protect, sub_images, write_parts
+from zogyp.compat import ZOGYOptions, black_out, protect, sub_images, write_parts
 from zogyp.measure.astromatic import config_folder
 from zogyp.subtraction import subtract
 
@@ -39,7 +39,7 @@ def run_ZOGY(  # noqa: PLR0913, PLR0917 - the order of 1.x, which scripts rely o
         Least number of PSF kernels along x (columns) and y (rows) of each sub-image. The PSF varies
         over the image in any case, and no seam shows.
     align : bool
-        Align the science image to the reference.
+        Align the science image to the reference: by their stars, whatever shift, rotation or scale.
     clean_sci, clean_ref : float
         Set the PSF to zero below this fraction of its peak, 0 to 1. Costs detections and gains
         nothing: 1.x had 0.75 as default, here it is 0.
@@ -75,8 +75,6 @@ def run_ZOGY(  # noqa: PLR0913, PLR0917 - the order of 1.x, which scripts rely o
     protect(inputs, outname, int(sub_imagex * sub_imagey))
     sci, ref = io.read(sci_im), io.read(ref_im)
     modern = options.modern(ref.shape)
-    if align:
-        sci = aligned(sci, ref)
     if blackout:
         sci, ref = black_out(sci, ref)
     result = subtract(sci, ref, modern)

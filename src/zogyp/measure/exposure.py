@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, uniform_filter
+from scipy.ndimage import maximum_filter
 
 from zogyp.core.psfmodel import PSF
-from zogyp.errors import PixelError, StarsError
-from zogyp.image import Flag, FloatImage, Image
+from zogyp.errors import StarsError
+from zogyp.image import FloatImage, Image
 from zogyp.measure.background import background
+from zogyp.measure.firstlook import FirstLook, look
 from zogyp.measure.moffat import Moffat
-from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, robust_sigma, sky_noise
+from zogyp.measure.noise import SkyNoise, robust_sigma
 from zogyp.measure.psf import fit_profile, fit_psf, grid_for, moffat_psf, order_for
 from zogyp.measure.scene import Scene, fit_scene, star_stamps
-from zogyp.measure.sources import Sources, choose_stars, find_sources, with_fixed_apertures
+from zogyp.measure.sources import Sources, choose_stars
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
 
 Bool = NDArray[np.bool_]
-FIRST_FILTER = 2.5  # px, FWHM of the filter for a first detection
-BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
 LIKE_PSF = 5.0  # reduced chi² within the core beyond which a source is not a star
-COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Exposure:
 
 
 def measure(
-    image: Image,
+    given: Image | FirstLook,
     *,
     background_options: BackgroundOptions = BackgroundOptions(),
     detect: DetectOptions = DetectOptions(),
@@ -80,7 +78,8 @@ def measure(
 
     Parameters
     ----------
-    image : Image
+    given : Image or FirstLook
+        An image, or what a first look at it has shown.
     background_options, detect, psf_options
         How.
     psf : PSF or None
@@ -93,141 +92,44 @@ def measure(
     StarsError
         Fewer stars than ``psf_options.min_stars`` and no PSF given.
     """
-    if not image.good.any():
-        raise PixelError(image.name, "no usable pixel", 0, image.data.size)
-    image, notes = _with_saturation(image)
-    bad = ~image.good
-    if bad.all():
-        raise PixelError(image.name, "every pixel is bad or saturated", 0, bad.size)
-    data, level, noise = _sky(image, bad, background_options)
-    sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
-    if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
-        sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))
-    if image.variance is not None:
-        noise = from_variance(image.variance, ~bad, data, image.gain)
-    told = noise.sigma
-    if np.isfinite(fwhm):
-        noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
-    variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
-    data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
-    if psf is None:
-        before = data.copy()
-        psf, scene, stars = _model(image, data, variance, (sources, fwhm), psf_options, background_options)
-        level = level + (before - data)
+    if isinstance(given, FirstLook):
+        seen = given
     else:
-        scene = fit_scene(data, variance, ~bad, sources, psf)
+        seen = look(given, background_options=background_options, detect=detect)
+    image, data, level = seen.image, seen.data.copy(), seen.level
+    bad = ~image.good
+    if psf is None:
+        psf, scene, stars = _model(seen, data, psf_options, background_options)
+        level = level + (seen.data - data)
+    else:
+        scene = fit_scene(data, seen.variance, ~bad, seen.sources, psf)
         reach, most = psf.size / 2, psf_options.max_stars
-        stars = choose_stars(sources, image.shape, fwhm=fwhm, reach=reach, most=most)
+        stars = choose_stars(seen.sources, image.shape, fwhm=seen.fwhm, reach=reach, most=most)
         stars = stars[scene.chi2[stars] < LIKE_PSF]  # a given PSF tells stars from galaxies
     data[bad] = 0
     return Exposure(
         image=image,
         data=data,
         level=level,
-        noise=noise,
-        variance=variance,
+        noise=seen.noise,
+        variance=seen.variance,
         sources=scene.sources,
         position_err=scene.position_err,
         psf=psf,
         stars=stars,
-        notes=image.notes + notes + noise.notes,
+        notes=seen.notes,
     )
 
 
-def _detect(
-    data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions, fwhm: float = FIRST_FILTER
-) -> Sources:
-    """Sources by sep, or by SExtractor where asked."""
-    if options.detector == "sextractor":
-        from zogyp.measure.astromatic import sextractor_sources  # an external program, only where asked
-
-        return sextractor_sources(data, sigma, bad, options)[0]
-    return find_sources(data, sigma, bad, options, fwhm)[0]
-
-
-def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
-    """Mark saturated pixels, and those that touch them; estimate the level when nobody told."""
-    notes: tuple[str, ...] = ()
-    level = image.saturation
-    if level is None:
-        level = _plateau(image.data[image.good])
-        if level is not None:
-            notes = (f"saturation unknown: {level:.6g} taken, where the brightest pixels pile up",)
-    if level is None:
-        return image, notes
-    full = (image.data >= level) & ((image.mask & np.uint16(Flag.NO_DATA)) == 0)
-    full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
-    if not full.any():
-        return replace(image, saturation=level), notes
-    full = maximum_filter(full.view(np.uint8), 3) > 0  # charge spills to the neighbours
-    mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
-    return replace(image, mask=mask, saturation=level), notes
-
-
-def _plateau(values: FloatImage) -> float | None:
-    """Level at which the brightest pixels pile up, if they do.
-
-    Cores of stars have ever fewer pixels towards their peaks; a pile of them in the upper half of the
-    range is saturation, be it sharp or smeared by resampling.
-    """
-    top, low = float(values.max()), float(np.median(values))
-    if not top > low:
-        return None
-    counts, edges = np.histogram(values, bins=50, range=(low, top))  # two per cent of the range each
-    pile = counts[:-1] + counts[1:]
-    level = None
-    for i in range(25, pile.size):
-        below = float(np.median(counts[i - 15 : i - 2]))
-        if pile[i] >= max(8.0, 8 * below) and pile[i] == pile[25:].max():
-            start = i
-            while counts[start - 1] > 2.5 * below + 2:
-                start -= 1
-            level = float(edges[start])
-    return level
-
-
-def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, FloatImage, SkyNoise]:
-    """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
-    filled = np.where(bad, np.float32(0), image.data)
-    filled[bad] = np.median(image.data[~bad])
-    if float(filled.max()) == float(filled.min()):
-        raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
-    known = {"gain": image.gain, "read_noise": image.read_noise}
-    level = background(filled, bad, options)
-    sigma = robust_sigma(high_pass(filled, 3.0)[~bad])
-    if not sigma > 0:
-        raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
-    bright = uniform_filter(filled - level, 3) > COVERED * sigma
-    covered = bad | (maximum_filter(bright.view(np.uint8), 9) > 0)
-    if covered.mean() < 0.9:
-        level = background(filled, covered, options)
-    data = filled - level
-    saturated = bad & ((image.mask & np.uint16(Flag.NO_DATA | Flag.BAD)) == 0)
-    data[saturated] = image.data[saturated] - level[saturated]
-    noise = sky_noise(data, level, bad, fwhm=3.0, **known)
-    return data.astype(np.float32), level, noise
-
-
-def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) -> FloatImage:
-    """Variance per pixel: as given times ``factor``, else sky plus photons of what is there."""
-    if image.variance is None:
-        return noise.variance(data)
-    usable = image.good & (image.variance > 0)
-    typical = np.float32(np.median(image.variance[usable]))
-    return np.where(usable, image.variance, typical) * np.float32(factor)
-
-
 def _model(
-    image: Image,
+    seen: FirstLook,
     data: FloatImage,
-    variance: FloatImage,
-    detected: tuple[Sources, float],
     options: PSFOptions,
     sky_options: BackgroundOptions,
 ) -> tuple[PSF, Scene, NDArray[np.intp]]:
     """PSF and scene in turn, from a profile to the full model; sky that comes to light leaves ``data``."""
     hint = "Give a PSF file, or a larger or deeper image."
-    sources, fwhm = detected
+    image, variance, sources, fwhm = seen.image, seen.variance, seen.sources, seen.fwhm
     if not np.isfinite(fwhm):
         raise StarsError(f"PSF of {image.name}", 0, options.min_stars, hint)
     fwhm = float(np.clip(fwhm, 1.2, 30))

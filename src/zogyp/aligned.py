@@ -1,0 +1,136 @@
+"""What an alignment leaves in files: the image on its new grid, or the solution alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+
+from zogyp import io
+from zogyp.errors import OptionError
+from zogyp.fitsfile import split_path
+from zogyp.headers import put
+from zogyp.image import Flag, Image
+from zogyp.sip import sip_header
+
+if TYPE_CHECKING:
+    from zogyp.registration import Registration
+
+HIDDEN = np.uint16(Flag.BAD | Flag.NO_DATA)  # pixels that have no value of their own
+
+# Figures of a registration that become cards: card, name, comment.
+CARDS: tuple[tuple[str, str, str], ...] = (
+    ("REGWAY", "way", "what led to the map"),
+    ("REGN", "n_matched", "stars matched"),
+    ("REGNEED", "n_required", "stars without which the map is not believed"),
+    ("REGRMSX", "rms_x", "[pix] rms of stars about the map in x"),
+    ("REGRMSY", "rms_y", "[pix] rms of stars about the map in y"),
+    ("REGERR", "error", "[pix] standard error of the map"),
+    ("REGSCALE", "scale", "pixels of the image per pixel of the grid"),
+    ("REGROT", "rotation", "[deg] rotation of the image"),
+    ("REGFLIP", "mirrored", "the image is mirrored"),
+    ("REGORDER", "order", "order of the map: 0 similarity, 1 affine"),
+    ("REGCOVER", "overlap", "share of the grid that is covered"),
+)
+
+
+def write_aligned(
+    path: str | os.PathLike[str], image: Image, registration: Registration, *, inputs: tuple[str, ...] = ()
+) -> Path:
+    """Write an aligned image: pixels, then the extensions VAR and MASK; all of it or nothing.
+
+    Parameters
+    ----------
+    path : str or path
+    image : Image
+        As `zogyp.align` returns it. Pixels without a value of their own become NaN.
+    registration : Registration
+    inputs : tuple of paths
+        Files that must not be replaced.
+
+    Raises
+    ------
+    OptionError
+        The path is one of the inputs.
+    OutputError
+        The file cannot be written.
+    """
+    path = Path(path)
+    _spare(path, (image.path, *inputs))
+    data = np.where((image.mask & HIDDEN) > 0, np.float32(np.nan), image.data)
+    header = fits.Header() if image.header is None else image.header.copy()
+    figures = registration.figures()
+    for card, name, comment in CARDS:
+        put(header, card, figures[name], comment)
+    for note in image.notes:
+        header.add_history("zogyp: " + note.encode("ascii", "replace").decode())
+    extensions: list[tuple[str, Any, fits.Header]] = []
+    if image.variance is not None:
+        cards = fits.Header()
+        put(cards, "VARKIND", "per unit frequency", "noise that counts for stars; pixels share some")
+        extensions.append(("VAR", image.variance, cards))
+    cards = fits.Header()
+    for flag in Flag:
+        put(
+            cards,
+            f"BIT{int(flag).bit_length() - 1:02d}",
+            flag.name,
+            f"meaning of the bit of value {int(flag)}",
+        )
+    extensions.append(("MASK", image.mask, cards))
+    return io.write_image(path, data, header, image.wcs, extensions=extensions)
+
+
+def write_solution(
+    path: str | os.PathLike[str], registration: Registration, grid_wcs: Any, image: Image
+) -> dict[str, Path]:
+    """Write how an image lies on a grid, without resampling: JSON, and a header where there is a sky.
+
+    Parameters
+    ----------
+    path : str or path
+        Without ending; ``.json`` and ``.head`` are added. The header is text, one card a line.
+    registration : Registration
+    grid_wcs : WCS or None
+        Of the grid.
+    image : Image
+        Before alignment.
+
+    Returns
+    -------
+    dict
+        Paths: ``solution`` and, where the grid has celestial coordinates, ``header``.
+
+    Raises
+    ------
+    OutputError
+    """
+    stem = Path(path)
+    made = sip_header(registration.transform, grid_wcs, image.shape)
+    told = {"image": image.path or image.name, "shape": list(image.shape), **registration.figures()}
+    files = {"solution": stem.with_name(stem.name + ".json")}
+    if made is not None:
+        header, error = made
+        files["header"] = stem.with_name(stem.name + ".head")
+        told["header_error"] = error
+        io.write_text(files["header"], header.tostring(sep="\n", endcard=True, padding=False) + "\n")
+    io.write_json(files["solution"], told)
+    return files
+
+
+def _spare(path: Path, inputs: tuple[str | None, ...]) -> None:
+    """Refuse to replace an input."""
+    for given in inputs:
+        source = None if given is None else split_path(given)[0]
+        if (
+            source is not None
+            and os.path.exists(path)
+            and os.path.exists(source)
+            and os.path.samefile(path, source)
+        ):
+            raise OptionError(
+                "output", str(path), "another file than the inputs", "It is an input of this run."
+            )

@@ -1,0 +1,188 @@
+"""The first look at an image: its sky, its noise, where its sources are. What comes before any PSF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, uniform_filter
+
+from zogyp.core.spikes import spikes
+from zogyp.errors import PixelError
+from zogyp.image import Flag, FloatImage, Image
+from zogyp.measure.background import background
+from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, robust_sigma, sky_noise
+from zogyp.measure.sources import Sources, find_sources, with_fixed_apertures
+from zogyp.options import BackgroundOptions, DetectOptions
+
+Bool = NDArray[np.bool_]
+FIRST_FILTER = 2.5  # px, FWHM of the filter for a first detection
+BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
+COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """An image, its sky, noise and sources.
+
+    Attributes
+    ----------
+    image : Image
+        With saturated pixels marked.
+    data : ndarray, float32, (ny, nx)
+        Pixels without the sky [ADU]; unusable ones are 0, saturated ones as they are.
+    level : ndarray, float32, (ny, nx)
+        The sky [ADU].
+    noise : SkyNoise
+    variance : ndarray, float32, (ny, nx)
+        Variance of each pixel [ADU²], sources included.
+    sources : Sources
+        Brightest first.
+    fwhm : float
+        Seeing [px]; NaN without sources.
+    notes : tuple of str
+        What had to be estimated or assumed.
+    """
+
+    image: Image
+    data: FloatImage
+    level: FloatImage
+    noise: SkyNoise
+    variance: FloatImage
+    sources: Sources
+    fwhm: float
+    notes: tuple[str, ...] = ()
+
+
+def look(
+    image: Image,
+    *,
+    background_options: BackgroundOptions = BackgroundOptions(),
+    detect: DetectOptions = DetectOptions(),
+) -> FirstLook:
+    """Measure the sky and its noise, and find the sources of an image.
+
+    Raises
+    ------
+    PixelError
+        The image is constant or has no usable pixel.
+    """
+    if not image.good.any():
+        raise PixelError(image.name, "no usable pixel", 0, image.data.size)
+    image, notes = _with_saturation(image)
+    bad = ~image.good
+    if bad.all():
+        raise PixelError(image.name, "every pixel is bad or saturated", 0, bad.size)
+    data, level, noise = _sky(image, bad, background_options)
+    sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
+    if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
+        sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))
+    if image.variance is not None:
+        noise = from_variance(image.variance, ~bad, data, image.gain)
+    told = noise.sigma
+    if np.isfinite(fwhm) and not image.resampled:
+        noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
+    if detect.cosmic_rays and np.isfinite(fwhm) and not image.resampled:  # what is resampled is sharp no more
+        image, sources = _without_spikes(image, data, noise, sources, fwhm)
+        bad = ~image.good
+    variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
+    data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
+    notes = image.notes + notes + noise.notes
+    return FirstLook(image, data, level, noise, variance, sources, fwhm, notes)
+
+
+def _without_spikes(
+    image: Image, data: FloatImage, noise: SkyNoise, sources: Sources, fwhm: float
+) -> tuple[Image, Sources]:
+    """Mark cosmic rays and hot pixels, and forget the sources that they are."""
+    found = spikes(data, noise.sigma, ~image.good, fwhm, noise.gain)
+    if not found.any():
+        return image, sources
+    image = replace(image, mask=image.mask | np.where(found, np.uint16(Flag.COSMIC_RAY), np.uint16(0)))
+    ny, nx = image.shape
+    row, column = (np.rint(a).astype(int).clip(0, n - 1) for a, n in ((sources.y, ny), (sources.x, nx)))
+    return image, sources.take(~found[row, column])
+
+
+def _detect(
+    data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions, fwhm: float = FIRST_FILTER
+) -> Sources:
+    """Sources by sep, or by SExtractor where asked."""
+    if options.detector == "sextractor":
+        from zogyp.measure.astromatic import sextractor_sources  # an external program, only where asked
+
+        return sextractor_sources(data, sigma, bad, options)[0]
+    return find_sources(data, sigma, bad, options, fwhm)[0]
+
+
+def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
+    """Mark saturated pixels, and those that touch them; estimate the level when nobody told."""
+    notes: tuple[str, ...] = ()
+    level = image.saturation
+    if level is None:
+        level = _plateau(image.data[image.good])
+        if level is not None:
+            notes = (f"saturation unknown: {level:.6g} taken, where the brightest pixels pile up",)
+    if level is None:
+        return image, notes
+    full = (image.data >= level) & ((image.mask & np.uint16(Flag.NO_DATA)) == 0)
+    full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
+    if not full.any():
+        return replace(image, saturation=level), notes
+    full = maximum_filter(full.view(np.uint8), 3) > 0  # charge spills to the neighbours
+    mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
+    return replace(image, mask=mask, saturation=level), notes
+
+
+def _plateau(values: FloatImage) -> float | None:
+    """Level at which the brightest pixels pile up, if they do.
+
+    Cores of stars have ever fewer pixels towards their peaks; a pile of them in the upper half of the
+    range is saturation, be it sharp or smeared by resampling.
+    """
+    top, low = float(values.max()), float(np.median(values))
+    if not top > low:
+        return None
+    counts, edges = np.histogram(values, bins=50, range=(low, top))  # two per cent of the range each
+    pile = counts[:-1] + counts[1:]
+    level = None
+    for i in range(25, pile.size):
+        below = float(np.median(counts[i - 15 : i - 2]))
+        if pile[i] >= max(8.0, 8 * below) and pile[i] == pile[25:].max():
+            start = i
+            while counts[start - 1] > 2.5 * below + 2:
+                start -= 1
+            level = float(edges[start])
+    return level
+
+
+def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, FloatImage, SkyNoise]:
+    """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
+    filled = np.where(bad, np.float32(0), image.data)
+    filled[bad] = np.median(image.data[~bad])
+    if float(filled.max()) == float(filled.min()):
+        raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
+    known = {"gain": image.gain, "read_noise": image.read_noise}
+    level = background(filled, bad, options)
+    sigma = robust_sigma(high_pass(filled, 3.0)[~bad])
+    if not sigma > 0:
+        raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
+    bright = uniform_filter(filled - level, 3) > COVERED * sigma
+    covered = bad | (maximum_filter(bright.view(np.uint8), 9) > 0)
+    if covered.mean() < 0.9:
+        level = background(filled, covered, options)
+    data = filled - level
+    saturated = bad & ((image.mask & np.uint16(Flag.NO_DATA | Flag.BAD)) == 0)
+    data[saturated] = image.data[saturated] - level[saturated]
+    noise = sky_noise(data, level, bad, fwhm=3.0, **known)
+    return data.astype(np.float32), level, noise
+
+
+def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) -> FloatImage:
+    """Variance per pixel: as given times ``factor``, else sky plus photons of what is there."""
+    if image.variance is None:
+        return noise.variance(data)
+    usable = image.good & (image.variance > 0)
+    typical = np.float32(np.median(image.variance[usable]))
+    return np.where(usable, image.variance, typical) * np.float32(factor)
