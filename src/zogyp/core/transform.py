@@ -261,7 +261,8 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
 def _surface(design: F8, into: F8, weight: F8, prior: F8) -> tuple[tuple[F8, F8], F8]:
     """Coefficients (n, 2), their covariance (n, n), and each star's loss when predicted by the others."""
     normal = design.T @ (weight[:, None] * design) + np.diag(prior)
-    covariance = np.asarray(np.linalg.pinv(normal, hermitian=True), dtype=np.float64)
+    normal[np.diag_indices(len(normal))] *= 1 + 1e-11  # stars on a line leave it singular
+    covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
     coefficients = covariance @ (design.T @ (weight[:, None] * into))
     leverage = weight * np.einsum("ij,jk,ik->i", design, covariance, design)
     residual = (into - design @ coefficients) / np.maximum(1 - leverage, 1e-3)[:, None]

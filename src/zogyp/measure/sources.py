@@ -17,6 +17,7 @@ F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 RADIUS_TO_FWHM = 1.6  # FWHM over half-light radius of seeing-limited stars within two FWHM
 SHARPEST = 0.15  # of the peak that the mean of two opposite neighbours has at least, with a PSF of 1.4 px
+FEIGNED = 0.65  # of the size that nine tenths of the bright sources exceed: no star is below
 LADDER = (30, 15, 8, 5)  # S/N above which stars are looked for, the best first
 MERGED = 1  # sep's flag of a deblended source
 PIXEL_STACK = (
@@ -132,7 +133,7 @@ def seeing(sources: Sources) -> float:
     if use.sum() < 5:
         use = ~sources.saturated & (sources.radius > 0.5)
     sizes = sources.radius[use][:2000]
-    return RADIUS_TO_FWHM * stellar_size(sizes) if sizes.size else float("nan")
+    return RADIUS_TO_FWHM * locus(sizes) if sizes.size else float("nan")
 
 
 def _gaussian(fwhm: float) -> FloatImage:
@@ -184,6 +185,18 @@ def stellar_size(sizes: F8) -> float:
     enough = max(0.1 * float(density.max()), min(4.0, 0.5 * float(density.max())))  # about as many sources
     peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner >= density[2:]) & (inner > enough))
     return float(np.exp(at[peaks[0]])) if peaks.size else float(np.median(sizes))
+
+
+def locus(sizes: F8) -> float:
+    """`stellar_size` of sources, the brightest first, whatever hot pixels and noise feign below it.
+
+    A size that nearly all bright sources exceed by far is none of stars.
+    """
+    size = stellar_size(sizes)
+    if sizes.size < 15:
+        return size
+    bright = sizes[:100]
+    return float(np.median(bright)) if size < FEIGNED * float(np.quantile(bright, 0.1)) else size
 
 
 def choose_stars(
@@ -240,7 +253,7 @@ def local_size(sources: Sources, shape: tuple[int, int], at: Sources | None = No
     """Size of a star at each place of ``at`` (or of the sources): the seeing may vary over the field."""
     at = sources if at is None else at
     radius = sources.radius
-    typical = stellar_size(radius)
+    typical = locus(radius)
     size = np.full(len(at), typical)
     cells = int(min(4, np.sqrt(radius.size / 25)))
     if cells < 2:
