@@ -259,7 +259,7 @@ def wcs_map(out_wcs: Any, in_wcs: Any, out: tuple[int, int], into: tuple[int, in
 def _registration(found: Matched, grid: Target, shape: tuple[int, int]) -> Registration:
     """What is told of a map; lengths in pixels of the grid."""
     t = found.transform
-    x, y = _corners_and_more(grid.shape)
+    x, y = (a.ravel() for a in np.meshgrid(*((np.arange(64) + 0.5) * n / 64 - 0.5 for n in grid.shape[::-1])))
     u, v = t(x, y)
     covered = (u > -0.5) & (u < shape[1] - 0.5) & (v > -0.5) & (v < shape[0] - 0.5)
     error = t.error(x[covered], y[covered]) if covered.any() else np.array([np.nan])

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zogyp.options import SubtractOptions
     from zogyp.products import Subtraction
 
+MOST_ARROWS = 400  # stars whose residuals the summary tells
+
 
 def summarise(
     result: Subtraction,
@@ -53,6 +55,7 @@ def summarise(
             "rms_y": matched.dy.scatter,
             "dx": matched.dx.typical,
             "dy": matched.dy.typical,
+            "residuals": _residuals(new, ref, matched),
         },
         "fwhm": planes.fwhm,
         "scorr_mad": robust_sigma(scorr) if scorr.size else float("nan"),
@@ -67,6 +70,15 @@ def summarise(
         "timings": dict(watch.seconds),
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _residuals(new: Exposure, ref: Exposure, matched: Match) -> dict[str, list[float]]:
+    """Where matched stars are, and how far apart the two images have them, less the smooth part."""
+    i, j = matched.new[:MOST_ARROWS], matched.ref[:MOST_ARROWS]
+    x, y = new.sources.x[i], new.sources.y[i]
+    dx = ref.sources.x[j] - x - matched.dx.grid(x, y)
+    dy = ref.sources.y[j] - y - matched.dy.grid(x, y)
+    return {k: np.round(v, 4).tolist() for k, v in {"x": x, "y": y, "dx": dx, "dy": dy}.items()}
 
 
 def _notes(scorr: FloatImage, exposures: tuple[Exposure, Exposure], matched: Match) -> list[str]:

@@ -20,6 +20,7 @@ C16 = NDArray[np.complex128]
 Index = NDArray[np.intp]
 PAIR_SCALE = 0.02  # cell of votes of pairs: relative scale, and rotation [radian]
 PAIR_PLACE = 0.01  # the same, place as a share of the size
+LEADERS = 400  # votes about which groups are looked for
 NEAREST = 3  # figures of the other image that are compared with one
 
 
@@ -169,10 +170,13 @@ def parties(
     space = [np.log(length) / scale, turn.real / scale, turn.imag / scale, there.real, there.imag, parity]
     points = np.column_stack(space)
     tree = cKDTree(points)
-    counts = tree.query_ball_point(points, 1.0, return_length=True)
+    # only votes in the fullest cells can lead: counting for all of them would take most of the time
+    _, cell, size_of_cell = np.unique(np.floor(points), axis=0, return_inverse=True, return_counts=True)
+    leaders = np.argsort(-size_of_cell[cell.ravel()], kind="stable")[:LEADERS]
+    counts = tree.query_ball_point(points[leaders], 1.0, return_length=True)
     free = np.ones(len(votes), dtype=bool)
     found: list[Index] = []
-    for leader in np.argsort(-counts, kind="stable"):
+    for leader in leaders[np.argsort(-counts, kind="stable")]:
         if not free[leader]:
             continue
         members = np.asarray(tree.query_ball_point(points[leader], 1.0), dtype=np.intp)

@@ -76,7 +76,7 @@ class _Old(NamedTuple):
 
     coefficients: F4  # flat, padded
     variance: F4  # flat, padded; empty when there is none
-    mask: U2  # spread; empty when nothing is flagged
+    mask: U2  # flat, spread; empty when nothing is flagged
     data: F4
     shape: tuple[int, int]
 
@@ -235,7 +235,7 @@ def _ready(planes: Planes, bits: Bits, chosen: kernels.Kernel, wider: int, n_thr
     """Fill what is bad, filter, and spread the mask; nothing is done for a mask without flags."""
     data = np.ascontiguousarray(planes.data, dtype=np.float32)
     mask = np.ascontiguousarray(planes.mask, dtype=np.uint16)
-    values, spread, bad = data, np.empty((0, 0), np.uint16), None
+    values, spread, bad = data, np.empty(0, np.uint16), None
     if _any_flag(data, mask):
         infinite = ~(np.abs(data) < LARGEST)
         bad = infinite | ((mask & bits.unusable) != 0)
@@ -253,7 +253,7 @@ def _ready(planes: Planes, bits: Bits, chosen: kernels.Kernel, wider: int, n_thr
     variance = np.empty(0, np.float32)
     if planes.variance is not None:
         variance = kernels.padded(_good_variance(planes.variance, bad), PAD).ravel()
-    return _Old(coefficients.ravel(), variance, spread, data, (data.shape[0], data.shape[1]))
+    return _Old(coefficients.ravel(), variance, spread.ravel(), data, (data.shape[0], data.shape[1]))
 
 
 def _good_variance(variance: F4, bad: NDArray[np.bool_] | None) -> F4:
@@ -338,24 +338,33 @@ def _write(total: F4, place: F8, shape: tuple[int, int], per_part: float, out: F
         out[k] = total[k] * np.float32(scale) if inside & (scale < LARGEST) else np.float32(np.nan)
 
 
-@compiled
-def _flag(old: _Old, place: F8, rules: _Rules, new: _New, corner: tuple[int, int], n: int) -> None:
+@fast
+def _flag(old: _Old, rules: _Rules, new: _New, corner: tuple[int, int], n: int, work: _Work) -> None:
     """Mask of a block, and the values that it decides."""
-    ny, nx = old.shape
+    size, place, whole = (old.shape[1], old.shape[0]), work.place, work.whole
     data, mask = new.planes[0, corner[1], corner[0] :], new.mask[corner[1], corner[0] :]
     for k in range(n):
-        mask[k] = 0
-        if np.isnan(data[k]):
-            mask[k] = rules.no_data
-        elif old.mask.size > 0:
-            x = min(int(np.floor(place[0, k] + 0.5)), nx - 1)
-            y = min(int(np.floor(place[1, k] + 0.5)), ny - 1)
-            mask[k] = old.mask[y, x]
+        mask[k] = rules.no_data if np.isnan(data[k]) else 0
+    if old.mask.size == 0:
+        return
+    for axis in range(2):
+        for k in range(n):
+            p = np.floor(place[axis, k] + 0.5)
+            p = p if p > 0 else 0.0  # so that NaN is 0
+            whole[axis, k] = np.int32(min(p, size[axis] - 1.0))
+    seen = 0
+    for k in range(n):
+        bits = old.mask[np.uint64(np.int64(whole[1, k]) * size[0] + whole[0, k])]
+        mask[k] = bits if mask[k] == 0 else mask[k]
+        seen |= bits
+    if seen & (rules.no_data | rules.saturated):
+        for k in range(n):
+            value = old.data[whole[1, k], whole[0, k]]
             if mask[k] & rules.no_data:
-                for p in range(len(new.planes)):
-                    new.planes[p, corner[1], corner[0] + k] = np.nan
-            elif mask[k] & rules.saturated and abs(old.data[y, x]) < LARGEST:
-                data[k] = old.data[y, x] * abs(place[2, k])
+                for q in range(len(new.planes)):
+                    new.planes[q, corner[1], corner[0] + k] = np.nan
+            elif mask[k] & rules.saturated and abs(value) < LARGEST:
+                data[k] = value * abs(place[2, k])
 
 
 @compiled
@@ -383,4 +392,4 @@ def _band(old: _Old, where: _Map, rules: _Rules, new: _New, j0: int, j1: int) ->
                 _write(
                     work.total[p], work.place, old.shape, 1.0 / where.parts**2, new.planes[p, j, i : i + n]
                 )
-            _flag(old, work.place, rules, new, (i, j), n)
+            _flag(old, rules, new, (i, j), n, work)

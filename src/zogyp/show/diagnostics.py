@@ -98,6 +98,29 @@ def autocorrelation_figure(subtraction: Subtraction) -> Figure:
     return figure
 
 
+def registration_figure(subtraction: Subtraction) -> Figure | None:
+    """How far stars of the two images lie from each other, as arrows; None without stars."""
+    told = (subtraction.summary.get("registration") or {}).get("residuals") or {}
+    x, y, dx, dy = (np.asarray(told.get(k, ()), dtype=np.float64) for k in ("x", "y", "dx", "dy"))
+    if x.size == 0:
+        return None
+    ny, nx = subtraction.Scorr.shape
+    figure = canvas.new_figure(WIDTH, HEIGHT)
+    axes = figure.subplots()
+    typical = float(np.median(np.hypot(dx, dy)))
+    unit = float(f"{max(2 * typical, 1e-3):.1g}")  # length of the key [px]
+    drawn: dict[str, Any] = {"angles": "xy", "scale_units": "width", "scale": 10 * unit, "width": 0.003}
+    arrows = axes.quiver(x, y, dx, dy, color=canvas.POSITIVE, **drawn)
+    axes.quiverkey(arrows, 1.15, 0.95, unit, f"{unit:g} px", labelpos="S", fontproperties={"size": 8})
+    axes.set_xlim(-0.5, nx - 0.5)
+    axes.set_ylim(-0.5, ny - 0.5)
+    axes.set_aspect("equal")
+    axes.set_xlabel("x [px]", fontsize=9)
+    axes.set_ylabel("y [px]", fontsize=9)
+    _tidy(axes)
+    return figure
+
+
 def psf_stamps(subtraction: Subtraction) -> dict[str, NDArray[Any]]:
     """The PSFs a subtraction carries, by title: of D, and of the images where it keeps them."""
     stamps = {

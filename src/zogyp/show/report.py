@@ -7,12 +7,15 @@ import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zogyp.errors import MissingExtraError
 from zogyp.products import Subtraction
 from zogyp.show import canvas, cutouts, diagnostics, plots
 from zogyp.show.cutouts import plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNKNOWN = "–"
 MOST_ROWS = 500  # of the table of transients; the .ecsv has them all
@@ -49,8 +52,18 @@ REGISTRATION_ROWS = (
     ("dx", "mean offset in x", "px"),
     ("dy", "mean offset in y", "px"),
 )
+ALIGNMENT_ROWS = (
+    ("way", "aligned by", ""),
+    ("resampled", "resampled", ""),
+    ("rotation", "rotation", "°"),
+    ("scale", "scale", "px per px"),
+    ("mirrored", "mirrored", ""),
+    ("order", "order of the map", ""),
+    ("error", "error of the map", "px"),
+    ("overlap", "overlap", "of the image"),
+)
 SHOWN_ELSEWHERE = {
-    "inputs", "options", "notes", "timings", "registration", "version", "peak_memory_mb",
+    "inputs", "options", "notes", "timings", "registration", "alignment", "version", "peak_memory_mb",
     "F_r_err", "scorr_mad", "n_transients",
 } | {name for name, _, _ in SCALE_ROWS}  # fmt: skip
 
@@ -245,7 +258,7 @@ def _table(subtraction: Subtraction, rows: list[dict[str, Any]]) -> dict[str, An
 
 def _figures(subtraction: Subtraction) -> list[dict[str, str]]:
     """The diagnostic figures, each with what it should look like."""
-    drawn = (
+    drawn: list[tuple[Figure | None, str, str]] = [
         (
             diagnostics.histogram_figure(subtraction),
             "distribution of S_corr",
@@ -268,10 +281,18 @@ def _figures(subtraction: Subtraction) -> list[dict[str, str]]:
             "point spread functions",
             "Point spread functions at the image's centre, as the logarithm of their height; axes in pixels.",
         ),
-    )
+        (
+            diagnostics.registration_figure(subtraction),
+            "residuals of the registration",
+            "Where the reference's stars lie beside the new image's, the smooth part that is corrected taken "
+            "off. The arrows should be short beside the seeing and point anywhere; a pattern is distortion "
+            "that the map did not follow.",
+        ),
+    ]
     return [
         {"image": _inline(canvas.png_bytes(figure)), "alt": alt, "text": words}
         for figure, alt, words in drawn
+        if figure is not None
     ]
 
 
@@ -301,6 +322,8 @@ def _scale(summary: dict[str, Any], adu: str) -> list[dict[str, str]]:
     rows += [
         {"name": name, "value": text(registration.get(key), unit)} for key, name, unit in REGISTRATION_ROWS
     ]
+    alignment = summary.get("alignment") or {}
+    rows += [{"name": name, "value": text(alignment.get(key), unit)} for key, name, unit in ALIGNMENT_ROWS]
     return [row for row in rows if row["value"] != UNKNOWN]
 
 
