@@ -27,7 +27,7 @@ Index = NDArray[np.intp]
 FEWEST = 5  # stars that any map must match
 FREE = 2  # stars that a similarity matches whatever it is
 BY_CHANCE = 1e-9  # probability that as many stars match where none does, at most
-CONVINCING = 0.5  # share of the bright stars matched, with which no other candidate is looked for
+CONVINCING = 0.4  # share of the stars matched, with which no other candidate is looked for
 CROWDED = 0.1  # chance of a false partner within reach, at most: fainter stars wait for a smaller reach
 CLOSEST = 0.25  # px, smallest distance at which matched stars are counted
 CLIP = 4.0  # sigma
@@ -62,7 +62,8 @@ class Matched:
     reach : distance within which a star counts as matched [px of the input].
     n_near : matched stars within the distance at which they are the strongest evidence.
     n_required : so many must be that near, or the map is not believed.
-    share : of the brightest stars of either image in the common field that are matched.
+    share : of the stars in the common field that are matched: of the brightest ones or of all of the image
+        that has fewer, whichever is less.
     way : what led to it.
     """
 
@@ -120,15 +121,18 @@ def find_map(
             grown = replace(_judged(out, into, grown), way=way)
             if best is None or grown.evidence > best.evidence:
                 best = grown
-            if best.believed and best.share > CONVINCING:
+            # hot pixels agree at once on the same pixels: the hint as it is never ends the search
+            if best.believed and best.share > CONVINCING and reach != NEAR_REACH:
                 break
-    if best is not None and best.believed:
+    flat = best is not None and best.believed and not _spread_out(out, best)
+    if best is not None and best.believed and not flat:
         final = replace(_judged(out, into, _refined(out, into, best, order)), way=best.way)
         if final.believed and _spread_out(out, final):
             return final
     n_matched = 0 if best is None else best.n_near
     n_required = FEWEST if best is None else best.n_required
-    raise RegistrationError(n_matched, n_required, (len(out), len(into)), tuple(tried))
+    hint = "They lie on a line, so that mirror images cannot be told apart." if flat else ""
+    raise RegistrationError(n_matched, n_required, (len(out), len(into)), tuple(tried), hint)
 
 
 def check_map(out: StarList, into: StarList, transform: Transform, way: str) -> Matched:
@@ -276,11 +280,12 @@ def _judged(out: StarList, into: StarList, grown: Matched) -> Matched:
     expected = here.sum() * -np.expm1(-density * np.pi * reaches**2)
     needed = np.maximum(FREE + 1 + poisson.isf(BY_CHANCE, np.maximum(expected, 1e-9)), FEWEST)
     k = int(np.argmax(near - needed))
+    of_all = grown.out.size / max(min(here.sum(), there.sum()), 1)
     shares = []
     for inside, matched in ((here, grown.out), (there, grown.into)):
         bright = np.flatnonzero(inside)[: BRIGHT // 4]
         shares.append(float(np.isin(bright, matched).mean()) if bright.size else 0.0)
-    return replace(grown, n_near=int(near[k]), n_required=int(needed[k]), share=max(shares))
+    return replace(grown, n_near=int(near[k]), n_required=int(needed[k]), share=min(max(shares), of_all))
 
 
 def _common_area(transform: Transform, out: tuple[int, int], into: tuple[int, int]) -> float:

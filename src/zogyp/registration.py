@@ -68,7 +68,7 @@ class Registration:
     n_matched, n_required : int
         Stars matched, and without how many the map is not believed.
     share : float
-        Of the brightest stars of the common field that are matched, 0 ... 1.
+        Of the stars of the common field that are matched, 0 ... 1.
     rms_x, rms_y : float
         Standard deviation of single stars about the map, noise of their centroids taken off [px of the grid].
     error : float

@@ -222,9 +222,11 @@ def pair_votes(z_out: C16, z_in: C16, size: float, *, most: int = 12) -> list[tu
     -------
     list of (alpha, beta, mirrored) : as in `Votes`, the one with the most votes first.
     """
-    if min(z_out.size, z_in.size) < 2:
+    if min(np.unique(z_out).size, np.unique(z_in).size) < 2:
         return []
     i, j = np.triu_indices(z_out.size, 1)
+    apart = z_out[i] != z_out[j]
+    i, j = i[apart], j[apart]
     k, m = np.nonzero(~np.eye(z_in.size, dtype=bool))
     middle = z_out.mean()
     found = []

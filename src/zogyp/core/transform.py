@@ -23,6 +23,7 @@ PER_TERM = 1.6  # stars needed for each term of a surface
 BEYOND = 0.2  # of the stars' box, to which a surface continues along its slope; constant further out
 PRIOR = 3.0  # a term may be this many times the typical displacement, unless the stars say otherwise
 GAIN = 1.0  # standard errors by which a higher order must predict stars better
+CANCELLING = 4.0  # times the typical displacement, beyond which terms cancel among the stars and nowhere else
 CAP = 16.0  # loss of a star beyond which it counts no more
 Box = tuple[float, float, float, float]
 
@@ -253,6 +254,8 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
         prior = np.where(np.arange(n) < 3, 0.0, (PRIOR * typical) ** -2.0)
         (coefficients, covariance), loss = _surface(design[:, :n], into, weight, prior)
         gain = least - loss
+        if order != carried[0] and np.abs(coefficients[3:]).max(initial=0) > CANCELLING * typical:
+            continue
         if not np.isfinite(gain).all() or gain.mean() > GAIN * gain.std() / np.sqrt(len(gain)):
             best, least = _assembled(coefficients, covariance, order, box), loss
     return best
@@ -261,7 +264,7 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
 def _surface(design: F8, into: F8, weight: F8, prior: F8) -> tuple[tuple[F8, F8], F8]:
     """Coefficients (n, 2), their covariance (n, n), and each star's loss when predicted by the others."""
     normal = design.T @ (weight[:, None] * design) + np.diag(prior)
-    normal[np.diag_indices(len(normal))] *= 1 + 1e-11  # stars on a line leave it singular
+    normal[np.diag_indices(len(normal))] += 1e-11 * normal[0, 0]  # stars on a line leave it singular
     covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
     coefficients = covariance @ (design.T @ (weight[:, None] * into))
     leverage = weight * np.einsum("ij,jk,ik->i", design, covariance, design)

@@ -75,6 +75,8 @@ def look(
     if bad.all():
         raise PixelError(image.name, "every pixel is bad or saturated", 0, bad.size)
     data, level, noise = _sky(image, bad, background_options)
+    if image.resampled and image.variance is not None:  # single pixels do not show what counts for sources
+        noise = from_variance(image.variance, ~bad, data, image.gain)
     sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
     if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
         sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))

@@ -12,8 +12,8 @@ from zogyp.measure.firstlook import FirstLook
 from zogyp.measure.sources import Sources, local_size
 
 F8 = NDArray[np.float64]
-CENTROID = 1.3  # error of a windowed centroid over sigma of the seeing / (S/N)
-SYSTEMATIC = 0.01  # px, error of a centroid that no light removes
+CENTROID = 1.6  # error of a windowed centroid over sigma of the seeing / (S/N)
+SYSTEMATIC = 0.006  # px, error of a centroid that no light removes
 UNSURE = 0.5  # px, error of the place of what is saturated, blended or no star
 WIDE, NARROW = 1.2, 0.8  # sizes beside that of a star, beyond which a source is none
 JUMP = 1.5  # px between a source's barycentre and its windowed centroid beyond which neither is believed
