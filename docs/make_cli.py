@@ -47,8 +47,10 @@ def _own(command: Any) -> str:
         if p.name not in about:
             continue
         required = p.default is inspect.Parameter.empty
-        usage += f" {p.name.upper()}" if required else ""
-        flag = p.name.upper() if required else f"--{p.name}"
+        named = p.kind is inspect.Parameter.KEYWORD_ONLY
+        flag = f"--{p.name}".replace("_", "-") if named else p.name.upper()
+        many = "..." if p.kind is inspect.Parameter.VAR_POSITIONAL else ""
+        usage += f" {f'{flag} ' if named else ''}{p.name.upper()}{many}" if required else ""
         flag = {"--output": "--output, -o", "--report": "--report, --no-report"}.get(flag, flag)
         default = "" if required or p.default is None else f"`{_plain(p.default)}`"
         rows.append(f"| {_code(flag)} | {default} | {about[p.name]} |\n")

@@ -14,7 +14,7 @@ import numpy as np
 import zogyp
 from zogyp.core.psfmodel import PSF
 from zogyp.image import FloatImage
-from zogyp.options import InputOptions, SubtractOptions
+from zogyp.options import InputOptions, RegistrationOptions, SubtractOptions
 from zogyp.show import canvas
 from zogyp.simulate import SimulatedPair, psf_stamp, simulate
 from zogyp.sky import Side, Sky
@@ -29,7 +29,8 @@ def cases(pair: SimulatedPair, folder: Path) -> Iterator[tuple[str, FloatImage]]
     """Title and plane of each panel."""
     yield "S_corr as it should be", zogyp.subtract(pair.new, pair.ref).Scorr
     moved = replace(pair.ref, data=np.roll(pair.ref.data, (1, 2), (0, 1)))
-    yield "S_corr, reference misaligned by (2, 1) px", zogyp.subtract(pair.new, moved).Scorr
+    unchecked = SubtractOptions(align=RegistrationOptions(mode="none"))
+    yield "S_corr, reference misaligned by (2, 1) px", zogyp.subtract(pair.new, moved, unchecked).Scorr
     wide = psf_stamp(Side(fwhm=1.06 * pair.sky.new.fwhm), pair.sky.shape, (250, 200), 41)
     path = zogyp.write_psf(folder / "wide.psf", PSF(wide[None].astype(np.float32)))
     options = SubtractOptions(new=InputOptions(psf=str(path)))

@@ -112,13 +112,19 @@ def align(
         Write the solution (NAME_aligned.json, NAME_aligned.head) and no image.
     """
     from zogyp import cli_output as out
-    from zogyp.survey.alignments import align_many, listed
+    from zogyp.survey.alignments import align_many, listed, processes
 
     chosen = make_options(AlignOptions, options, common.config)
     names = listed(images)
-    with out.progress(common.quiet) as progress:
+    with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
         outcomes = align_many(
-            names, to=to, output=output, options=chosen, transform_only=transform_only, progress=progress
+            names,
+            to=to,
+            output=output,
+            options=chosen,
+            transform_only=transform_only,
+            executor=pool,
+            progress=progress,
         )
     failed = [o for o in outcomes if o.error is not None]
     if common.json:

@@ -6,8 +6,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from zogyp.measure.firstlook import look
 from zogyp.options import AlignOptions
 from zogyp.registration import Registration, Target, register, resampled, target
 
+MANY = 4  # images for which it is worth starting processes
 Progress = Callable[[str, float], None]
 
 
@@ -155,6 +158,20 @@ def listed(names: Sequence[str | os.PathLike[str]]) -> list[str]:
     if not found:
         raise OptionError("images", "none", "one at least")
     return found
+
+
+@contextmanager
+def processes(n_images: int, n_threads: int) -> Iterator[Executor | None]:
+    """Processes to align many images with, for programs that may start some; None where threads do as well.
+
+    Finding sources holds Python's lock, so threads alone gain little; a process takes a second to start.
+    """
+    n = min(n_images, n_threads)
+    if n < 2 or n_images < MANY:
+        yield None
+        return
+    with ProcessPoolExecutor(n, mp_context=get_context("spawn")) as pool:
+        yield pool
 
 
 def _gathered(jobs: Sequence[Job], executor: Executor, progress: Progress | None) -> list[Outcome]:
