@@ -21,6 +21,7 @@ from zogyp.simulate import simulate, write_pair
 from zogyp.sky import Sky
 
 NAMES = {
+    "AlignOptions",
     "BackgroundOptions",
     "DetectOptions",
     "Flag",
@@ -28,18 +29,24 @@ NAMES = {
     "InputOptions",
     "PSF",
     "PSFOptions",
+    "Registration",
+    "RegistrationOptions",
     "SubtractOptions",
     "Subtraction",
+    "Target",
+    "Transform",
     "TransientOptions",
     "ZogypError",
     "__version__",
+    "align",
     "read",
     "read_psf",
     "subtract",
+    "target",
     "write_psf",
 }
-MODULES = {"errors", "options", "simulate", "zip"}
-OPTIONS = ("Background", "Detect", "Input", "PSF", "Subtract", "Transient")
+MODULES = {"errors", "options", "simulate", "spali2", "zip"}
+OPTIONS = ("Align", "Background", "Detect", "Input", "PSF", "Registration", "Subtract", "Transient")
 PLANES = ("D", "S", "Scorr", "alpha", "alpha_err", "mask", "psf")
 ONE = SubtractOptions(threads=1)
 
@@ -87,8 +94,9 @@ def test_unknown_name_is_an_attribute_error():
 
 def test_submodules_of_version_1_need_no_import_of_their_own():
     """The documented `import zogyp; zogyp.zip.run_ZOGY(...)`."""
-    done = python("import zogyp; print(callable(zogyp.zip.run_ZOGY), callable(zogyp.simulate.simulate))")
-    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+    names = ("zip.run_ZOGY", "simulate.simulate", "spali2.spalipy")
+    done = python(f"import zogyp; print({', '.join(f'callable(zogyp.{name})' for name in names)})")
+    assert (done.returncode, done.stdout) == (0, "True True True\n"), done.stderr
 
 
 def test_version_is_that_of_the_project():
@@ -134,6 +142,26 @@ def test_signatures():
     assert first == ["data", "mask"]
     text = inspect.getdoc(zogyp.subtract)
     assert all(word in text for word in ("Parameters", "Returns", "Raises", "StarsError", "ShapeError"))
+    align = inspect.signature(zogyp.align).parameters
+    assert list(align) == ["image", "to", "options", "progress"]
+    assert [p.name for p in align.values() if p.kind is keyword] == ["to", "options", "progress"]
+    assert align["options"].default == zogyp.AlignOptions()
+    assert list(inspect.signature(zogyp.target).parameters) == ["to", "options"]
+    assert "RegistrationError" in inspect.getdoc(zogyp.align)
+
+
+def test_the_names_of_registration_work_together(pair):
+    """A target, an image on it, and how it lay: a pair on one grid is moved by nothing."""
+    options = zogyp.AlignOptions(threads=1, align=zogyp.RegistrationOptions(order=0))
+    grid = zogyp.target(pair.ref, options)
+    assert isinstance(grid, zogyp.Target) and grid.shape == pair.ref.shape
+    moved, found = zogyp.align(pair.new, to=grid, options=options)
+    assert isinstance(moved, zogyp.Image) and isinstance(found, zogyp.Registration)
+    assert isinstance(found.transform, zogyp.Transform)
+    # some 50 stars of 0.05 px and better
+    assert np.abs(found.transform.matrix - np.eye(2, 3))[:, 2].max() < 0.05
+    m = np.array([[0.0, -1.0, 5.0], [1.0, 0.0, 7.0]])
+    assert np.array(zogyp.Transform(m)(3, 2)).ravel() == pytest.approx([3, 10])
 
 
 # ---------------------------------------------------------------- what is imported when

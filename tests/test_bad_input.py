@@ -33,11 +33,12 @@ from zogyp.errors import (
     OptionError,
     OutputError,
     PixelError,
+    RegistrationError,
     ShapeError,
     StarsError,
     ZogypError,
 )
-from zogyp.options import InputOptions, SubtractOptions
+from zogyp.options import InputOptions, RegistrationOptions, SubtractOptions
 from zogyp.simulate import psf_stamp, simulate, write_pair
 from zogyp.sky import Sky
 
@@ -214,15 +215,40 @@ def test_extension_that_is_no_image(good, refused, tmp_path):
 # ---------------------------------------------------------------- pixels that cannot be used
 
 
-def test_different_shapes(good, refused, tmp_path, pair):
+def test_different_shapes_without_alignment(good, refused, tmp_path, pair):
+    options = replace(ONE, align=RegistrationOptions(mode="none"))
+    no = {"tokens": ["--align", "none"], "options": options}
     save(tmp_path / "small.fits", pair.ref.data[:250])
-    error = refused(good[0], tmp_path / "small.fits", ShapeError, ["small.fits", "(250, 320)", "(300, 320)"])
+    words = ["small.fits", "(250, 320)", "(300, 320)", "--align none"]
+    error = refused(good[0], tmp_path / "small.fits", ShapeError, words, **no)
     assert (error.shape, error.wanted) == ((250, 320), SHAPE)
-    assert "Register" in str(error)
     # an image turned by 90 degrees has as many pixels, and still another shape
     save(tmp_path / "turned.fits", np.ascontiguousarray(pair.new.data.T))
-    error = refused(tmp_path / "turned.fits", good[1], ShapeError, ["(300, 320)", "(320, 300)"])
+    error = refused(tmp_path / "turned.fits", good[1], ShapeError, ["(300, 320)", "(320, 300)"], **no)
     assert (error.shape, error.wanted) == (SHAPE, (320, 300))
+
+
+def test_different_shapes_are_brought_together_by_their_stars(good, tmp_path, pair):
+    """Whatever the shape: the transients are found where they are, on the new image's pixels."""
+    save(tmp_path / "small.fits", pair.ref.data[:250])
+    assert_transients(zogyp.subtract(good[0], tmp_path / "small.fits", ONE).transients, pair.transients)
+    save(tmp_path / "turned.fits", np.ascontiguousarray(pair.new.data.T))
+    turned = pair.transients.copy()
+    turned["x"], turned["y"] = pair.transients["y"], pair.transients["x"]
+    result = zogyp.subtract(tmp_path / "turned.fits", good[1], ONE)
+    assert result.D.shape == SHAPE[::-1]
+    assert_transients(result.transients, turned)
+
+
+def test_different_fields(good, refused, tmp_path):
+    """Neither of one shape nor of two is a map believed that chance could make."""
+    other = simulate(SKY, seed=8)
+    save(tmp_path / "other.fits", other.ref.data)
+    save(tmp_path / "less.fits", other.ref.data[:250])
+    for name in ("other.fits", "less.fits"):
+        for pair in both_roles(tmp_path / name, good):
+            error = refused(*pair, RegistrationError, ["cannot be registered", "sources were found"])
+            assert error.n_matched < error.n_required
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

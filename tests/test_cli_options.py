@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from zogyp.cli import COMMANDS, build_app
 from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class, leaves, make_options
 from zogyp.errors import FileError, OptionError
-from zogyp.options import InputOptions, PSFOptions, SubtractOptions
+from zogyp.options import AlignOptions, InputOptions, PSFOptions, SubtractOptions
 from zogyp.sky import Sky
 
-ALL = [SubtractOptions, MeasureOptions, InfoOptions, Sky]
+ALL = [SubtractOptions, AlignOptions, MeasureOptions, InfoOptions, Sky]
 LEAVES = [(c, leaf) for c in ALL for leaf in leaves(c())]
 
 # values that lie in every range of their type, other than the defaults

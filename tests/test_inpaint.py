@@ -38,8 +38,8 @@ def test_only_bad_pixels_change_and_whatever_stood_there_counts_for_nothing(ny, 
     second = fill(np.where(bad, rng.choice(np.float32(JUNK), (ny, nx)), data), bad)
     np.testing.assert_array_equal(first, second)
     if not bad.all():
-        # a plate overshoots, but not by more than the spread of what holds it
-        spread = np.ptp(data[~bad])
+        # a plate overshoots, but not by more than the spread of what holds it, and rounding
+        spread = np.ptp(data[~bad]) + 1e-4
         assert first.min() >= data[~bad].min() - spread
         assert first.max() <= data[~bad].max() + spread
 
@@ -97,8 +97,8 @@ def plate(image, bad):
 @pytest.mark.parametrize("fwhm", [2.5, 5.0])
 @pytest.mark.parametrize(
     "part, left",
-    # ten sweeps leave more the wider the hole: 0.0001, 0.020, 0.067 of the peak, as measured; the plate itself
-    # misses the star by 0.09, 0.11, 0.37 of its peak at FWHM 2.5 px
+    # ten sweeps leave more the wider the hole: 0.0001, 0.020, 0.067 of the peak, as measured; the plate
+    # itself misses the star by 0.09, 0.11, 0.37 of its peak at FWHM 2.5 px
     [(np.s_[:, 22], 0.0005), (np.s_[:, 21:23], 0.03), (np.s_[18:21, 20:23], 0.08)],
     ids=["column", "two columns", "square"],
 )

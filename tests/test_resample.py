@@ -163,8 +163,9 @@ def test_fine_detail_is_not_aliased():
     old = np.repeat(np.sin(2 * np.pi * 0.4 * x)[None], 300, 0)  # 0.4 / px: 0.9 per coarse pixel, seen as 0.1
     lattice, _, _ = turned(0.0, 2.25, old.shape, (120, 250))
     new = resample(planes(old), lattice, BITS)
-    # the mean of two places 1.125 px apart: |cos(pi 0.4 1.125)| = 0.156, times the spline's 0.72 at 0.4 / px
-    assert np.abs(new.data[20:-20, 20:-20]).max() / 2.25**2 < 0.17
+    # the mean of two places 1.125 px apart leaves |cos(1.125 pi 0.4)| = 0.16 of it, and 0.52 of the 0.08 that
+    # the spline makes of it at 0.6 / px; one place would leave all of it
+    assert np.abs(new.data[20:-20, 20:-20]).max() / 2.25**2 < 0.16 + 0.52 * 0.08
 
 
 # ---------------------------------------------------------------- stars
@@ -200,10 +201,12 @@ def test_flux_and_centre_of_a_star_survive_any_map(matrix, dx, dy, name):
     y, x = np.mgrid[:n, :n]
     flux = data.sum()
     centre = np.array([(data * x).sum(), (data * y).sum()]) / flux
-    # what is cut at 1.9 FWHM from the star's centre: exp(-2.77 1.9²) = 5e-5, times a few for the corners that a
-    # turned grid leaves out; the weights of windowed sincs sum to one only on constants: 2e-4 of a star
-    assert flux == pytest.approx(1000, rel=1e-3)
-    np.testing.assert_allclose(matrix @ centre + offset, star, atol=0.01 * max(1, scale))
+    # 1.9 FWHM from the centre exp(-2.77 1.9²) = 5e-5 of the peak is left, which a turned grid cuts. Windowed
+    # sincs displace a slope by up to 0.02 px; where fractions are alike over the star, that sums to 0.02
+    # times twice the peak of a Gaussian of FWHM 4 px, 0.235: 0.9 per cent
+    exact = name == "bspline5"
+    assert flux == pytest.approx(1000, rel=1e-3 if exact else 1e-2)
+    np.testing.assert_allclose(matrix @ centre + offset, star, atol=(0.01 if exact else 0.03) * max(1, scale))
 
 
 def test_flux_of_stars_on_a_distorted_grid():
@@ -220,7 +223,7 @@ def test_flux_of_stars_on_a_distorted_grid():
     # new = sqrt: the inverse of the parabola
     centre = 150 + (np.sqrt(1 + 2 * bend * (true - 150)) - 1) / bend
     sums = [new.data[int(v) - 15 : int(v) + 17, int(u) - 15 : int(u) + 17].sum() for u, v in centre]
-    # between nodes a straight line misses the slope of the parabola by up to bend step / 2 = 8e-4 in each axis
+    # between nodes a line misses the slope of the parabola by up to bend step / 2 = 8e-4 along each axis
     np.testing.assert_allclose(sums, 1000, rtol=2 * bend * step / 2 + 1e-4)
 
 
@@ -322,11 +325,10 @@ def test_a_hole_tells_only_where_a_flag_says_so(y, x, degrees, name):
     new = resample(planes(holed), lattice, BITS, kernel=name)
     unflagged = new.mask == 0
     filled = fill(holed, np.isnan(holed))
-    # cardinal weights beyond four pixels are below 0.013; the other axis has at most 1. At a border the mirror
-    # image of the hole counts as well
+    # cardinal weights beyond four pixels are below 0.013; the other axis has at most 1. At a border the
+    # mirror image of the hole counts as well
     limit = 4 * 0.013 * abs(filled[y, x] - good[y, x]) + 1e-5
     assert np.abs(new.data - clean.data)[unflagged].max() < limit
-    np.testing.assert_array_equal(unflagged | (new.mask != 0), clean.mask == clean.mask)
     assert np.all(np.isfinite(new.data[unflagged]))
 
 

@@ -86,7 +86,17 @@ def test_every_figure_is_there(result):
     for side in ("new", "ref"):
         assert set(FIGURES) <= set(result.summary["inputs"][side])
     assert set(result.summary["registration"]) >= {"n_matched", "rms_x", "rms_y", "dx", "dy"}
-    assert list(result.summary["timings"])[:3] == ["read", "measure", "match"]
+    assert list(result.summary["timings"])[:4] == ["read", "align", "measure", "match"]
+
+
+def test_alignment_tells_that_the_pair_shares_its_pixels(result):
+    told = result.summary["alignment"]
+    assert told["resampled"] is False
+    assert told["n_matched"] >= told["n_required"]
+    # the simulated pair lies on one grid: half a hundred stars of 0.05 px and better
+    assert (told["scale"], told["rotation"]) == (pytest.approx(1, abs=1e-3), pytest.approx(0, abs=0.05))
+    assert np.array(told["transform"]["matrix"])[:, 2] == pytest.approx([0, 0], abs=0.1)
+    assert not told["mirrored"]
 
 
 def test_figures_agree_with_the_truth_and_with_the_planes(pair, result):

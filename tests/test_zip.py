@@ -439,12 +439,27 @@ def test_any_form_of_input(simulated, whole, tmp_path, name):
     assert peak(scorr, x, y) == pytest.approx(whole["Scorr"].max(), rel=0.03)
 
 
-def test_align_with_other_shapes_is_refused_clearly(simulated, tmp_path):
+def test_other_shapes_are_refused_clearly_without_align(simulated, tmp_path):
     fits.writeto(tmp_path / "small.fits", fits.getdata(simulated[0])[:-20])
-    for align in (True, False):
-        with pytest.raises(ShapeError, match=r"\(263, 317\)"):
-            run_ZOGY(tmp_path / "small.fits", simulated[1], align=align)
+    with pytest.raises(ShapeError, match=r"\(263, 317\)"):
+        run_ZOGY(tmp_path / "small.fits", simulated[1], align=False)
     assert not Path("Zoutput").exists()
+
+
+def test_align_brings_the_science_image_onto_the_reference(simulated, tmp_path):
+    """A part of the science image, turned by 90 degrees: the transient comes back to its place."""
+    part = np.rot90(fits.getdata(simulated[0])[20:, :-10])
+    fits.writeto(tmp_path / "part.fits", np.ascontiguousarray(part), fits.Header({"GAIN": 2.0}))
+    run_ZOGY(tmp_path / "part.fits", simulated[1], align=True)
+    scorr = fits.getdata("Zoutput/data_Scorr1.fits")
+    assert scorr.shape == fits.getdata(simulated[1]).shape
+    row, column = np.unravel_index(np.nanargmax(scorr), scorr.shape)
+    # S_corr of a bright source has a flat top of a pixel or two
+    assert abs(column - simulated[2][0]) < 2 and abs(row - simulated[2][1]) < 2
+    assert np.isnan(scorr[:15]).all() and np.isnan(scorr[:, -6:]).all()  # beyond the part there is nothing
+    spread = 1.4826 * np.nanmedian(np.abs(scorr))
+    # some 3500 independent pixels, noise correlated by one interpolation
+    assert spread == pytest.approx(1, abs=0.06)
 
 
 def test_align_of_images_on_one_grid_changes_nothing(simulated, whole):

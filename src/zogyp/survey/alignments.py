@@ -69,6 +69,9 @@ class Job:
             outcome = Outcome(self.image, {k: str(v) for k, v in files.items()}, registration.figures())
         except ZogypError as error:
             outcome = Outcome(self.image, error=" ".join(str(error).split()))
+        except Exception as error:  # a bug, or no memory: the other images go on
+            text = " ".join(str(error).split())
+            outcome = Outcome(self.image, error=f"unexpected {type(error).__name__}: {text}")
         return replace(outcome, seconds=time.perf_counter() - start)
 
     def _run(self) -> tuple[dict[str, Path], Registration]:
@@ -125,7 +128,10 @@ def align_many(
     paths = _paths(names, Path(output), transform_only)
     alone = options if len(names) == 1 else replace(options, threads=1)
     grid = target(os.fspath(to), options)
-    inputs = (*names, os.fspath(to))
+    for folder in {path.parent for path in paths}:
+        io.make_folder(folder)
+    planes = [getattr(o, kind) for o in (options.image, options.ref) for kind in ("noise", "weight", "mask")]
+    inputs = (*names, os.fspath(to), *filter(None, planes))
     jobs = [Job(n, grid, p, alone, transform_only, inputs) for n, p in zip(names, paths, strict=True)]
     if executor is not None:
         return _gathered(jobs, executor, progress)
@@ -203,10 +209,4 @@ def _paths(names: Sequence[str], output: Path, transform_only: bool) -> list[Pat
         raise OptionError(
             "images", ", ".join(twice[:3]), "of different names", "Align them in separate runs."
         )
-    return list(_in_folder(stems, output, transform_only))
-
-
-def _in_folder(stems: Sequence[str], folder: Path, transform_only: bool) -> Iterator[Path]:
-    io.make_folder(folder)
-    for stem in stems:
-        yield folder / (f"{stem}_aligned" if transform_only else f"{stem}_aligned.fits")
+    return [output / (f"{stem}_aligned" if transform_only else f"{stem}_aligned.fits") for stem in stems]
