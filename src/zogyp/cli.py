@@ -94,7 +94,7 @@ def align(
     *images: Path,
     to: Path,
     output: Output = Path("Zoutput"),
-    transform_only: bool = False,
+    transform_only: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     options: Flags = None,
     common: Common = Common(),
 ) -> None:

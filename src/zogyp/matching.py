@@ -16,7 +16,7 @@ from scipy.stats import poisson
 
 from zogyp.core import asterisms
 from zogyp.core.pairing import mutual_nearest, voted_shift
-from zogyp.core.transform import HIGHEST, Transform, similarity, solve
+from zogyp.core.transform import HIGHEST, Transform, matrix_of, similarity, solve
 from zogyp.errors import RegistrationError
 from zogyp.measure.noise import excess_variance
 from zogyp.measure.starlist import StarList
@@ -131,7 +131,9 @@ def find_map(
             return final
     n_matched = 0 if best is None else best.n_near
     n_required = FEWEST if best is None else best.n_required
-    hint = "They lie on a line, so that mirror images cannot be told apart." if flat else ""
+    hint = "Do they show one field? --align wcs takes the map from the headers alone."
+    if flat:
+        hint = "They lie on a line, so that mirror images cannot be told apart."
     raise RegistrationError(n_matched, n_required, (len(out), len(into)), tuple(tried), hint)
 
 
@@ -169,11 +171,8 @@ def _candidates(
             yield way, Transform(matrix, 0), float(np.clip(3 * rms, 4, 20))
     if blind:
         few = min(PAIRED, len(out), len(into))
-        for alpha, beta, mirrored in asterisms.pair_votes(out.z[:few], into.z[:few], max(into.shape)):
-            sign = -1.0 if mirrored else 1.0
-            turn = [[sign * alpha.real, -alpha.imag], [sign * alpha.imag, alpha.real]]
-            matrix = np.column_stack([turn, [beta.real, beta.imag]])
-            yield f"pairs of {few} stars", Transform(matrix, 0), PAIR_REACH
+        for found in asterisms.pair_votes(out.z[:few], into.z[:few], max(into.shape)):
+            yield f"pairs of {few} stars", Transform(matrix_of(*found), 0), PAIR_REACH
 
 
 def _inside(xy: F8, shape: tuple[int, int], margin: float = 0.0) -> NDArray[np.bool_]:

@@ -189,6 +189,13 @@ def _turned(m: F8, x: F8, y: F8) -> tuple[F8, F8]:
     return m[0, 0] * x + m[0, 1] * y, m[1, 0] * x + m[1, 1] * y
 
 
+def matrix_of(alpha: complex, beta: complex, mirrored: bool) -> F8:
+    """The matrix (2, 3) of z_in = alpha z + beta, where z is z_out, or -conj(z_out) where ``mirrored``."""
+    sign = -1.0 if mirrored else 1.0
+    turn = [[sign * alpha.real, -alpha.imag], [sign * alpha.imag, alpha.real]]
+    return np.column_stack([turn, [beta.real, beta.imag]])
+
+
 def similarity(z_out: C16, z_in: C16, weight: F8 | None = None) -> tuple[F8, float]:
     """The shift, rotation and scale, mirrored or not, that brings points nearest to others.
 
@@ -213,10 +220,7 @@ def similarity(z_out: C16, z_in: C16, weight: F8 | None = None) -> tuple[F8, flo
         beta = there - alpha * centre
         rms = float(np.sqrt((w * np.abs(alpha * z + beta - z_in) ** 2).sum()))
         if best is None or rms < best[1]:
-            sign = -1.0 if mirrored else 1.0
-            turn = [[sign * alpha.real, -alpha.imag], [sign * alpha.imag, alpha.real]]
-            matrix = np.column_stack([turn, [beta.real, beta.imag]])
-            best = matrix, rms
+            best = matrix_of(complex(alpha), complex(beta), mirrored), rms
     assert best is not None
     return best
 
