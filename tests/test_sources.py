@@ -14,6 +14,7 @@ from zogyp.measure.sources import (
     choose_stars,
     find_sources,
     local_size,
+    locus,
     seeing,
     stellar_size,
     with_fixed_apertures,
@@ -208,3 +209,19 @@ def test_the_most_wanted_are_the_brightest_of_each_part():
     )
     assert len(cells) == 64
     assert sources.flux[chosen].mean() > 9e3  # the best of sixteen, on the average 0.94 of the range
+
+
+def test_hot_pixels_do_not_feign_a_stellar_locus():
+    """Fainter and smaller than a crowd of stars of one size, they leave its size alone; 5 % is its scatter."""
+    rng = np.random.default_rng(4)
+    stars, hot = rng.normal(2.1, 0.1, 150), rng.normal(0.9, 0.05, 40)
+    sizes = np.concatenate([stars[:100], hot, stars[100:]])  # the brightest first
+    assert stellar_size(sizes) < 1.2  # what would be taken
+    assert locus(sizes) == pytest.approx(2.1, rel=0.05)
+
+
+def test_few_stars_among_large_galaxies_keep_their_locus():
+    """Bright galaxies of all sizes say nothing of stars, however much larger they are."""
+    rng = np.random.default_rng(5)
+    galaxies, stars = rng.uniform(3, 9, 120), rng.normal(1.4, 0.05, 40)
+    assert locus(np.concatenate([galaxies, stars])) == pytest.approx(1.4, rel=0.05)

@@ -18,6 +18,7 @@ Bool = NDArray[np.bool_]
 RADIUS_TO_FWHM = 1.6  # FWHM over half-light radius of seeing-limited stars within two FWHM
 SHARPEST = 0.15  # of the peak that the mean of two opposite neighbours has at least, with a PSF of 1.4 px
 FEIGNED = 0.65  # of the size that nine tenths of the bright sources exceed: no star is below
+ALIKE = 1.25  # median over that size, up to which the bright sources are of one kind
 LADDER = (30, 15, 8, 5)  # S/N above which stars are looked for, the best first
 MERGED = 1  # sep's flag of a deblended source
 PIXEL_STACK = (
@@ -190,13 +191,14 @@ def stellar_size(sizes: F8) -> float:
 def locus(sizes: F8) -> float:
     """`stellar_size` of sources, the brightest first, whatever hot pixels and noise feign below it.
 
-    A size that nearly all bright sources exceed by far is none of stars.
+    A size that nearly all bright sources exceed by far is none of stars, if these share a size themselves.
     """
     size = stellar_size(sizes)
     if sizes.size < 15:
         return size
-    bright = sizes[:100]
-    return float(np.median(bright)) if size < FEIGNED * float(np.quantile(bright, 0.1)) else size
+    least, typical = np.quantile(sizes[:100], [0.1, 0.5])
+    feigned = size < FEIGNED * least and typical < ALIKE * least
+    return float(typical) if feigned else size
 
 
 def choose_stars(
