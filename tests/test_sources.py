@@ -212,7 +212,7 @@ def test_the_most_wanted_are_the_brightest_of_each_part():
 
 
 def test_hot_pixels_do_not_feign_a_stellar_locus():
-    """Fainter and smaller than a crowd of stars of one size, they leave its size alone; 5 % is its scatter."""
+    """Fainter and smaller than a crowd of stars of one size, they leave it alone; 5 % is its scatter."""
     rng = np.random.default_rng(4)
     stars, hot = rng.normal(2.1, 0.1, 150), rng.normal(0.9, 0.05, 40)
     sizes = np.concatenate([stars[:100], hot, stars[100:]])  # the brightest first
