@@ -17,7 +17,7 @@ from zogyp.cli_options import GROUP_TITLES, Leaf, leaves
 
 PAGE = Path(__file__).parent / "cli.md"
 BEGIN = "<!-- made by docs/make_cli.py from here on -->\n"
-PAIR = {"new": "ref"}  # groups that differ in nothing but the image: one row tells both
+PAIR = {"new": "ref", "image": "ref"}  # groups that differ in nothing but the image: one row tells both
 WORDS = {int: "whole number", float: "number", str: "file", bool: "yes or no"}
 
 
@@ -66,7 +66,7 @@ def _tables(options: Any) -> str:
     for group, rows in told.items():
         if not rows:
             continue
-        title = "Each of the two images" if group in PAIR else GROUP_TITLES[group]
+        title = "Each of the two images" if PAIR.get(group) in groups else GROUP_TITLES[group]
         text += f"\n### {title}\n\n| option | key in the TOML file | default | allowed | meaning |\n"
         text += "|---|---|---|---|---|\n" + "".join(rows)
     return text
@@ -78,7 +78,8 @@ def _rows(options: Any, group: str) -> Iterator[str]:
     for key, leaf in found.items():
         if (key[0] if len(key) > 1 else "") != group or group in PAIR.values():
             continue
-        both = [leaf] + ([found[(PAIR[group], *key[1:])]] if group in PAIR else [])
+        other = found.get((PAIR.get(group, ""), *key[1:]))
+        both = [leaf] if other is None else [leaf, other]
         flags = ", ".join(_code(_flag(one)) for one in both)
         paths = ", ".join(_code(one.path) for one in both)
         defaults = " / ".join(dict.fromkeys(_default(one) for one in both))
