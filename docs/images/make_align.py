@@ -21,8 +21,8 @@ def main() -> None:
     image, found = zogyp.align(source, to=pair.ref)
     figure = canvas.new_figure(11.0, 3.4)
     panels = figure.subplots(1, 4)
-    titles = ("image", "reference", "image, aligned")
-    for axes, data, title in zip(panels, (turned, pair.ref.data, image.data), titles, strict=False):
+    titles = ("reference", "image", "image, aligned")
+    for axes, data, title in zip(panels, (pair.ref.data, turned, image.data), titles, strict=False):
         low, high = np.nanpercentile(data, [5, 99.3])
         axes.imshow(data, origin="lower", cmap=canvas.sky_colours(), vmin=low, vmax=high)
         axes.set_title(title, fontsize=9)
@@ -32,6 +32,8 @@ def main() -> None:
     )
     axes.quiverkey(arrows, 0.8, 1.05, 0.2, "0.2 px", labelpos="E", fontproperties={"size": 8})
     axes.set_aspect("equal")
+    axes.set_xlim(-0.5, image.shape[1] - 0.5)
+    axes.set_ylim(-0.5, image.shape[0] - 0.5)
     axes.set_title("residuals of stars", fontsize=9, loc="left")
     for axes in panels:
         axes.set_xticks([])
