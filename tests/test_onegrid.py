@@ -15,6 +15,8 @@ from zogyp.errors import RegistrationError, ShapeError
 from zogyp.image import Flag
 from zogyp.onegrid import bring_together
 from zogyp.options import RegistrationOptions, SubtractOptions
+from zogyp.simulate import simulate
+from zogyp.sky import Sky
 
 GRID = (360, 380)
 FWHM_NEW, FWHM_REF = 3.4, 3.0
@@ -243,3 +245,20 @@ def test_two_fields_of_one_shape_are_refused(new):
 def test_a_shift_is_refused_where_only_the_wrong_wcs_counts(new, turned):
     with pytest.raises(RegistrationError, match="WCS"):
         bring_together(new, replace(turned, wcs=mapped.wcs()), mode("wcs"))
+
+
+@pytest.mark.parametrize("seed", [12, 14])
+def test_stars_cut_by_the_end_of_the_coverage_are_no_transients(seed):
+    """No peak of the difference lies within 6 px of where a turned and cut reference ends.
+
+    Before stars that only the new image shows there were filled in, peaks of 20 to 80 sigma did.
+    """
+    sky = Sky(shape=(500, 560), n_stars=350, n_galaxies=0, n_transients=4, transient_min=3000.0)
+    pair = simulate(sky, seed)
+    turned = np.ascontiguousarray(np.rot90(pair.ref.data[30:, 10:]))
+    known = {"gain": pair.ref.gain, "read_noise": pair.ref.read_noise, "saturation": pair.ref.saturation}
+    ref = zogyp.Image(turned, np.zeros(turned.shape, np.uint16), **known)
+    found = zogyp.subtract(pair.new, ref, SubtractOptions(threads=1)).transients
+    x, y = np.array(found["x"]), np.array(found["y"])
+    assert len(found) >= 2  # transients away from the rim are there
+    assert not ((np.abs(y - 30) < 6) | (np.abs(x - 10) < 6)).any()

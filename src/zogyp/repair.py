@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 
 from zogyp.core.stamps import add_stars
@@ -19,8 +19,10 @@ from zogyp.measure.exposure import Exposure
 from zogyp.measure.scene import star_radii
 
 Bool = NDArray[np.bool_]
+Stars = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # x, y [px], flux [ADU]
 FILL_ERROR = 0.05  # of the light filled in: PSF wings of saturated stars are known to about this
 UNJUDGED = 0.35  # share of the matched filter's weight on bad pixels beyond which a pixel is not judged
+UNCOVERED = 0.02  # the same where the coverage ends
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,42 @@ def repair(new: Exposure, ref: Exposure, matched: Match) -> tuple[Repaired, Repa
     both = _saturated(new) & maximum_filter(_saturated(ref), 5)
     either = (_saturated(new) | _saturated(ref)) & maximum_filter(both, 15)
     pad = max(new.psf.size, ref.psf.size) // 2
-    return _filled(new, bad_n | either, fluxes[0], pad), _filled(ref, bad_r | either, fluxes[1], pad)
+    stars_n, stars_r = ((e.sources.x, e.sources.y, f) for e, f in zip((new, ref), fluxes, strict=True))
+    ratio = matched.flux_ratio.grid(new.sources.x, new.sources.y)
+    seen_n = (new.sources.x, new.sources.y, fluxes[0] * ratio)
+    ratio = matched.flux_ratio.grid(ref.sources.x, ref.sources.y)
+    seen_r = (ref.sources.x, ref.sources.y, fluxes[1] / ratio)
+    return (
+        _filled(new, bad_n | either, _with_hidden(new, stars_n, seen_r), pad),
+        _filled(ref, bad_r | either, _with_hidden(ref, stars_r, seen_n), pad),
+    )
+
+
+def _with_hidden(exposure: Exposure, own: Stars, others: Stars) -> Stars:
+    """An image's stars, and those that only the other image shows because this one has no pixels there.
+
+    Where the coverage of one image ends, a star beyond shines across: the other image shows all of its light,
+    and what is filled in here must match.
+    """
+    x, y, flux = others
+    ny, nx = exposure.image.shape
+    row, column = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
+    hidden = _gone(exposure)[row, column] & (flux > 0)
+    if own[0].size and hidden.any():
+        near, _ = cKDTree(np.column_stack(own[:2])).query(np.column_stack([x, y]))
+        hidden &= near > max(3.0, exposure.psf.fwhm)
+    a, b, c = (np.concatenate([mine, its[hidden]]) for mine, its in zip(own, others, strict=True))
+    return a, b, c
+
+
+def _gone(exposure: Exposure) -> Bool:
+    """Where an image has no data over an area as large as a star: no bad pixel or column, but no coverage."""
+    empty = (exposure.image.mask & np.uint16(Flag.NO_DATA)) > 0
+    if not empty.any():
+        return empty
+    side = 2 * int(np.ceil(exposure.psf.fwhm)) + 1
+    result: Bool = maximum_filter(minimum_filter(empty.view(np.uint8), side), side) > 0  # opened
+    return result
 
 
 def _saturated(exposure: Exposure) -> Bool:
@@ -100,20 +137,21 @@ def _weight(exposure: Exposure, m: int) -> float:
     return float(1 / (s.flux_err[m] ** 2 + (relative * s.flux[m]) ** 2 + 1e-300))
 
 
-def _filled(exposure: Exposure, bad: Bool, flux: NDArray[np.float64], pad: int) -> Repaired:
-    """An exposure's pixels with the bad ones and the rim replaced by the model of its stars."""
-    s, psf = exposure.sources, exposure.psf
+def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int) -> Repaired:
+    """An exposure's pixels with the bad ones and the rim replaced by the model of stars (x, y, flux)."""
+    psf = exposure.psf
+    star_x, star_y, flux = stars
     bad = np.pad(bad, pad, constant_values=True)
     data = np.pad(exposure.data, pad)
     sigma = exposure.noise.sigma
     variance = np.pad(exposure.variance, pad, mode="edge")
-    x, y = s.x + pad, s.y + pad
+    x, y = star_x + pad, star_y + pad
     near = maximum_filter(bad.view(np.uint8), 2 * int(psf.size // 2) + 1)
     column = np.clip(np.round(x).astype(int), 0, bad.shape[1] - 1)
     row = np.clip(np.round(y).astype(int), 0, bad.shape[0] - 1)
     index = np.flatnonzero((flux > 0) & (near[row, column] > 0))
     model = np.zeros_like(data)
-    terms = np.ascontiguousarray(psf.terms(s.x[index], s.y[index]).T)
+    terms = np.ascontiguousarray(psf.terms(star_x[index], star_y[index]).T)
     radius = star_radii(psf, flux, exposure.sigma)[index]
     planes = psf.coefficients / psf.total
     add_stars(model, x[index], y[index], flux[index], radius, terms, planes, psf.sampling)
@@ -140,6 +178,9 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
             continue
         weight = gaussian_filter(bad.astype(np.float32), fwhm / 2.355 / np.sqrt(2), truncate=3.0)
         mask |= np.where(bad | (weight > UNJUDGED), np.uint16(Flag.UNJUDGED << shift), np.uint16(0))
+        # what was cut by the end of the coverage, galaxies above all, is filled in less well than a hole
+        weight = gaussian_filter(_gone(exposure).astype(np.float32), fwhm / 2.355 / np.sqrt(2), truncate=3.0)
+        mask |= np.where(weight > UNCOVERED, np.uint16(Flag.UNJUDGED << shift), np.uint16(0))
         # a single sharp pixel is filled so well that it tells nearby only
         single = (exposure.image.mask & np.uint16(Flag.COSMIC_RAY)) > 0
         touched = maximum_filter(bad & ~single, 2 * reach + 1)
