@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from zogyp import io
-from zogyp.errors import OptionError
+from zogyp import headers, io
+from zogyp.companions import KIND, PER_FREQUENCY
+from zogyp.errors import HeaderError, OptionError
 from zogyp.fitsfile import split_path
 from zogyp.headers import put
 from zogyp.image import Flag, Image
+from zogyp.options import InputOptions
+from zogyp.psf_files import psf_planes
 from zogyp.sip import sip_header
 
 if TYPE_CHECKING:
@@ -21,6 +24,12 @@ if TYPE_CHECKING:
 
 HIDDEN = np.uint16(Flag.BAD | Flag.NO_DATA)  # pixels that have no value of their own
 
+# What a figure of the detector is called when we write it, its unit, and the other cards that tell it.
+DETECTOR = {
+    "gain": ("GAIN", "[e-/ADU]", headers.GAIN, headers.GAIN_AMPLIFIERS),
+    "read_noise": ("RDNOISE", "[e-]", headers.READ_NOISE, headers.READ_NOISE_AMPLIFIERS),
+    "saturation": ("SATURATE", "[ADU]", headers.SATURATION, headers.SATURATION_AMPLIFIERS),
+}
 # Figures of a registration that become cards: card, name, comment.
 CARDS: tuple[tuple[str, str, str], ...] = (
     ("REGWAY", "way", "what led to the map"),
@@ -40,7 +49,10 @@ CARDS: tuple[tuple[str, str, str], ...] = (
 def write_aligned(
     path: str | os.PathLike[str], image: Image, registration: Registration, *, inputs: tuple[str, ...] = ()
 ) -> Path:
-    """Write an aligned image: pixels, then the extensions VAR and MASK; all of it or nothing.
+    """Write an aligned image: pixels, then the extensions VAR, MASK, PSF and PSFVAR; all of it or nothing.
+
+    `zogyp.read` gives the same image again: kind of the noise, bits of the mask, PSF, and the figures of the
+    detector, which the header then tells for the new pixels.
 
     Parameters
     ----------
@@ -62,6 +74,7 @@ def write_aligned(
     _spare(path, (image.path, *inputs))
     data = np.where((image.mask & HIDDEN) > 0, np.float32(np.nan), image.data)
     header = fits.Header() if image.header is None else image.header.copy()
+    tell_detector(header, gain=image.gain, read_noise=image.read_noise, saturation=image.saturation)
     figures = registration.figures()
     for card, name, comment in CARDS:
         put(header, card, figures[name], comment)
@@ -70,7 +83,7 @@ def write_aligned(
     extensions: list[tuple[str, Any, fits.Header]] = []
     if image.variance is not None:
         cards = fits.Header()
-        put(cards, "VARKIND", "per unit frequency", "noise that counts for stars; pixels share some")
+        put(cards, KIND, PER_FREQUENCY, "noise that counts for stars; pixels share some")
         extensions.append(("VAR", image.variance, cards))
     cards = fits.Header()
     for flag in Flag:
@@ -81,6 +94,8 @@ def write_aligned(
             f"meaning of the bit of value {int(flag)}",
         )
     extensions.append(("MASK", image.mask, cards))
+    if image.psf is not None:
+        extensions += psf_planes(image.psf)
     return io.write_image(path, data, header, image.wcs, extensions=extensions)
 
 
@@ -119,6 +134,37 @@ def write_solution(
         io.write_text(files["header"], header.tostring(sep="\n", endcard=True, padding=False) + "\n")
     io.write_json(files["solution"], told)
     return files
+
+
+def tell_detector(header: fits.Header, **figures: float | None) -> None:
+    """Make a header tell these figures of a detector to whoever reads it.
+
+    Parameters
+    ----------
+    header : Header
+        Changed in place. Cards that say otherwise go, among them those of single amplifiers.
+    figures : gain [e-/ADU], read_noise [e-], saturation [ADU]
+        None, or not given, leaves the header's cards as they are.
+    """
+    for name, (card, unit, keys, amplifiers) in DETECTOR.items():
+        wanted = figures.get(name)
+        if wanted is None or _told(header, name) == wanted:
+            continue
+        for key in {k for k in header if k in keys or amplifiers.fullmatch(k)}:
+            header.remove(key, ignore_missing=True, remove_all=True)
+        put(header, card, float(wanted), unit)
+        found = _told(header, name)
+        if found and not np.isclose(found, wanted, rtol=1e-12):  # a unit per second multiplies the gain
+            put(header, card, float(wanted) ** 2 / found, unit)
+
+
+def _told(header: fits.Header, name: str) -> float | None:
+    """A figure of the detector as a reader will find it."""
+    try:
+        found: float | None = getattr(headers.detector(header, InputOptions(), name), name)
+    except HeaderError:
+        return None
+    return found
 
 
 def _spare(path: Path, inputs: tuple[str | None, ...]) -> None:

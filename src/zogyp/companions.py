@@ -1,14 +1,15 @@
-"""Planes that go with an image: bad pixels and variance, from its own file or from others.
+"""What goes with an image: bad pixels, variance and PSF, from its own file or from others.
 
 Extensions of the image's own file are used when their names leave no doubt and their shape and
 EXTVER are the image's:
 
-- bad pixels: ``BPM``, ``DQ``, ``MASK``, ``MSK``, ``BADPIX`` (not 0 = bad; of our own masks and
-  those of the Rubin pipelines and of JWST, which also mark good pixels, only the bits that say
-  "do not use"), ``WHT``, ``WEIGHT`` (0 = bad: their unit is not agreed upon, so they are not used
-  as variance);
+- bad pixels: ``BPM``, ``DQ``, ``MASK``, ``MSK``, ``BADPIX`` (not 0 = bad; of the masks of the Rubin
+  pipelines and of JWST, which also mark good pixels, only the bits that say "do not use"; our own
+  keep all their bits), ``WHT``, ``WEIGHT`` (0 = bad: their unit is not agreed upon, so they are not
+  used as variance);
 - standard deviation: ``ERR``, ``ERROR``, ``SIGMA``, ``STDDEV``; variance: ``VAR``, ``VARIANCE``;
-  inverse variance: ``IVAR``, ``IVM``, ``INVVAR``, ``WGT``; ``UNCERT`` as its UTYPE says.
+  inverse variance: ``IVAR``, ``IVM``, ``INVVAR``, ``WGT``; ``UNCERT`` as its UTYPE says;
+- ``PSF`` as zogyp writes it, see `zogyp.psf_cards`; others' mean many things and are passed over.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.errors import OptionError, ShapeError
+from zogyp.core.psfmodel import PSF
+from zogyp.errors import InputError, OptionError, ShapeError
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
-from zogyp.image import UNUSABLE, Flag, FloatImage
+from zogyp.headers import BROKEN, quiet
+from zogyp.image import UNUSABLE, Flag, FloatImage, MaskImage
 from zogyp.options import InputOptions
+from zogyp.psf_cards import psf_inside
 
 MASKS = ("BPM", "DQ", "MASK", "MSK", "BADPIX")
 ZERO_IS_BAD = ("WHT", "WEIGHT")
@@ -41,6 +45,11 @@ UTYPES = {
 }
 RUBIN_BITS = ("BAD", "SAT", "NO_DATA", "CR", "SUSPECT", "VIGNETTED")
 JWST_BITS = 1  # DO_NOT_USE
+OWN_BITS = int(sum(Flag))  # the low byte: bits above are those of a reference
+KIND, PER_FREQUENCY = (
+    "VARKIND",
+    "per unit frequency",
+)  # card of a variance, and what it says of resampled pixels
 MOST_BAD = 0.5  # a plane that condemns more than this fraction of an image means something else
 
 Bad = NDArray[np.bool_]
@@ -48,10 +57,27 @@ Bad = NDArray[np.bool_]
 
 @dataclass
 class Companions:
-    """What is known of pixels beside their values: ``bad`` and ``variance`` [ADU²], both (ny, nx)."""
+    """What is known of pixels beside their values.
+
+    Attributes
+    ----------
+    bad : ndarray, bool, (ny, nx) or None
+        Pixels that must not be used, nobody said why.
+    flags : ndarray, uint16, (ny, nx) or None
+        Bits of `Flag`, from a mask of our own.
+    variance : ndarray, float32, (ny, nx) or None
+        [ADU²].
+    resampled : bool
+        ``variance`` is that of resampled pixels: noise per unit frequency.
+    psf : PSF or None
+    notes : list of str
+    """
 
     bad: Bad | None = None
+    flags: MaskImage | None = None
     variance: FloatImage | None = None
+    resampled: bool = False
+    psf: PSF | None = None
     notes: list[str] = field(default_factory=list)
 
     def add_bad(self, bad: Bad) -> None:
@@ -66,21 +92,50 @@ def inside(file: FitsFile, entry: Entry) -> Companions:
         return found
     for names in (MASKS, ZERO_IS_BAD):
         partner = _partner(file, entry, names)
-        if partner is not None:
-            values = file.pixels(partner, np.float64)
-            header = file.header(partner)
-            bad = _flagged(values, header) if names is MASKS else ~(values > 0)
+        if partner is None or (names is ZERO_IS_BAD and found.flags is not None):
+            continue  # our own masks say all there is to say, and why
+        values = file.pixels(partner, np.float64)
+        if names is MASKS and file.own_header(partner)[0].get("BIT00") == Flag.BAD.name:
+            found.flags = _own_bits(values)
+            found.notes.append(f"extension {partner.label} used for bad pixels")
+        else:
+            bad = _flagged(values, file.header(partner)) if names is MASKS else ~(values > 0)
             _use(found, partner, bad, None)
     partner = _partner(file, entry, tuple(VARIANCES))
     if partner is not None:
-        kind = VARIANCES[partner.name]
-        if kind == "uncertainty":
-            utype = str(file.header(partner).get("UTYPE", "")).strip().upper()
-            kind = UTYPES.get(utype, "")
-        if kind:
-            variance, bad = as_variance(file.pixels(partner), kind)
-            _use(found, partner, bad, variance)
+        _add_variance(found, file, partner)
+    if entry.index == file.choose(None).index:  # a file of many images does not say whose PSF it is
+        _add_psf(found, file)
     return found
+
+
+def _add_variance(found: Companions, file: FitsFile, partner: Entry) -> None:
+    """Add the variance that one extension tells."""
+    kind = VARIANCES[partner.name]
+    if kind == "uncertainty":
+        utype = str(file.header(partner).get("UTYPE", "")).strip().upper()
+        kind = UTYPES.get(utype, "")
+    if not kind:
+        return
+    own = file.own_header(partner)[0].get(KIND) == PER_FREQUENCY
+    variance, bad = as_variance(file.pixels(partner), kind)
+    if found.flags is not None:  # where our own mask tells already, there need not be a variance
+        bad &= (found.flags & np.uint16(UNUSABLE)) == 0
+    _use(found, partner, bad, variance)
+    found.resampled = own and found.variance is variance
+
+
+def _add_psf(found: Companions, file: FitsFile) -> None:
+    """Add the PSF that the file holds; one that is broken is told of and measured instead."""
+    try:
+        with quiet():
+            found.psf = psf_inside(file.path, file.hdus)
+    except (InputError, *BROKEN, MemoryError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        found.notes.append(f"the PSF in the file cannot be used and is left out: {reason}")
+        return
+    if found.psf is not None:
+        found.notes.append("the file holds its PSF")
 
 
 def _use(found: Companions, partner: Entry, bad: Bad, variance: FloatImage | None) -> None:
@@ -99,7 +154,8 @@ def _partner(file: FitsFile, entry: Entry, names: tuple[str, ...]) -> Entry | No
     """The one extension of these names that can only belong to this image."""
     images = [e for e in file.entries if e.shape is not None and e.index != entry.index]
     same = [e for e in images if e.version == entry.version]
-    rivals = [e for e in same if not e.aside]
+    # a coadd of ours has its first image a second time, in other units
+    rivals = [e for e in same if not e.aside and not (entry.index == 0 and e.name == "FLUX")]
     found = [e for e in same if e.name in names and e.shape == entry.shape]
     return found[0] if len(found) == 1 and not rivals else None
 
@@ -113,14 +169,20 @@ def _flagged(values: NDArray[np.float64], header: Any) -> Bad:
         bits = sum(1 << n for n in numbers if 0 <= n < 53)
     elif str(header.get("TELESCOP", "")).strip().upper() == "JWST":
         bits = JWST_BITS
-    elif header.get("BIT00") == Flag.BAD.name:  # our own: some bits only warn
-        bits = int(UNUSABLE)
     if not bits:
         return nonzero(values)
     finite = np.isfinite(values)
     whole = np.where(finite, values, 0).astype(np.int64)
     flagged: Bad = ((whole & bits) != 0) | ~finite
     return flagged
+
+
+def _own_bits(values: NDArray[np.float64]) -> MaskImage:
+    """The bits of a mask that zogyp wrote, those of the image itself; BAD where the mask has no value."""
+    finite = np.isfinite(values)
+    whole = np.where(finite, values, 0).astype(np.int64) & OWN_BITS
+    flags: MaskImage = np.where(finite, whole, int(Flag.BAD)).astype(np.uint16)
+    return flags
 
 
 def nonzero(values: NDArray[Any]) -> Bad:

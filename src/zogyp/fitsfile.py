@@ -39,8 +39,8 @@ ASIDE = frozenset(
     {
         "BPM", "DQ", "DQM", "MASK", "MSK", "BADPIX", "FLAG", "FLAGS", "WHT", "WGT", "WEIGHT", "IVAR", "IVM",
         "INVVAR", "ERR", "ERROR", "ERRORS", "SIGMA", "STDDEV", "RMS", "NOISE", "UNCERT", "VAR", "VARIANCE",
-        "CON", "CTX", "D2IMARR", "WCSDVARR", "PSF", "BKG", "BACKGROUND", "SEG", "SEGMAP", "SEGMENTATION",
-        "COVERAGE", "SAMP", "TIME", "AREA", "WMAP",
+        "CON", "CTX", "D2IMARR", "WCSDVARR", "PSF", "PSFVAR", "BKG", "BACKGROUND", "SEG", "SEGMAP",
+        "SEGMENTATION", "COVERAGE", "SAMP", "TIME", "AREA", "WMAP",
     }
 )  # fmt: skip
 

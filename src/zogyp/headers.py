@@ -269,6 +269,17 @@ def _saturation(values: dict[str, Any], notes: list[str]) -> float | None:
     return levels[key]
 
 
+def without_detector(header: fits.Header) -> fits.Header:
+    """A copy without what `detector` reads: for pixels that are no longer the detector's."""
+    patterns = (GAIN_AMPLIFIERS, READ_NOISE_AMPLIFIERS, SATURATION_AMPLIFIERS)
+    told = {*GAIN, *READ_NOISE, *SATURATION, *ZERO_POINT, *EXPOSURE, "BUNIT", "BLANK"}
+    cards, _ = cleaned(header)
+    kept = [
+        c for c in cards.cards if c.keyword not in told and not any(p.fullmatch(c.keyword) for p in patterns)
+    ]
+    return fits.Header(kept, copy=True)
+
+
 def celestial(header: fits.Header, hdus: fits.HDUList | None = None) -> tuple[WCS | None, str | None]:
     """The celestial coordinates of a header's first two axes, and a note when they are broken.
 

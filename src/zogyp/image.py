@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zogyp.core.psfmodel import PSF
+
 FloatImage = NDArray[np.float32]
 MaskImage = NDArray[np.uint16]
 
@@ -65,6 +67,8 @@ class Image:
     resampled : bool
         The pixels were interpolated by us: neighbours share noise, and ``variance`` holds the noise per unit
         frequency, which is what counts for stars, not that of single pixels.
+    psf : PSF or None
+        PSF of these pixels when it is known; measured otherwise.
     """
 
     data: FloatImage
@@ -81,6 +85,7 @@ class Image:
     exptime: float | None = None
     path: str | None = None
     resampled: bool = False
+    psf: PSF | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,11 +100,19 @@ class Image:
         return good
 
     def cutout(self, box: tuple[slice, slice]) -> Image:
-        """The part inside ``box = (rows, columns)``; cuts every plane and the wcs."""
+        """The part inside ``box = (rows, columns)``; cuts every plane and the wcs, and moves the PSF."""
         return replace(
             self,
             data=self.data[box],
             mask=self.mask[box],
             variance=None if self.variance is None else self.variance[box],
             wcs=None if self.wcs is None else self.wcs[box],
+            psf=None if self.psf is None else self._psf_of(self.psf, box),
         )
+
+    def _psf_of(self, psf: PSF, box: tuple[slice, slice]) -> PSF | None:
+        """The PSF in the pixels of a part; none of every second pixel, or of pixels turned around."""
+        (y, _, down), (x, _, along) = (side.indices(n) for side, n in zip(box, self.shape, strict=True))
+        if down != 1 or along != 1:
+            return None
+        return replace(psf, origin=(psf.origin[0] - x, psf.origin[1] - y))

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from zogyp import companions, io
 from zogyp.errors import HeaderError, PixelError, ShapeError
-from zogyp.image import Flag, FloatImage, Image
+from zogyp.image import UNUSABLE, Flag, FloatImage, Image
 from zogyp.options import InputOptions
+from zogyp.psf_files import read_psf
 
 Given = str | os.PathLike[str] | Image
 
 
 def opened(given: Given, options: InputOptions) -> Image:
-    """The image, read if need be, checked if not.
+    """The image, read if need be, checked if not, with the PSF of a PSF file where one is given.
 
     Parameters
     ----------
@@ -38,11 +39,13 @@ def opened(given: Given, options: InputOptions) -> Image:
         Neither a path nor an `Image`.
     """
     if isinstance(given, Image):
-        return _checked(given, options)
-    if isinstance(given, str | os.PathLike):
-        return io.read(given, options)
-    kind = type(given).__name__
-    raise TypeError(f"an image must be a path or a zogyp.Image(data, mask), not {kind}")
+        image = _checked(given, options)
+    elif isinstance(given, str | os.PathLike):
+        image = io.read(given, options)
+    else:
+        kind = type(given).__name__
+        raise TypeError(f"an image must be a path or a zogyp.Image(data, mask), not {kind}")
+    return image if options.psf is None else replace(image, psf=read_psf(options.psf))
 
 
 def with_common_mask(image: Image, common_mask: str | None) -> Image:
@@ -75,9 +78,11 @@ def _checked(image: Image, options: InputOptions) -> Image:
         if variance.shape != data.shape:
             raise ShapeError(f"the variance of {image.name}", variance.shape, data.shape)
         planes.variance, bad = companions.as_variance(variance.astype(np.float32), "variance")
-        planes.add_bad(bad)
+        planes.add_bad(bad & ((mask & np.uint16(UNUSABLE)) == 0))  # what is not used needs no variance
     companions.from_files(options, data.shape, None, planes)
-    mask = _marked(mask.astype(np.uint16, copy=False), ~np.isfinite(data), Flag.NO_DATA)
+    mask = mask.astype(np.uint16, copy=False)
+    unknown = ~np.isfinite(data) & ((mask & np.uint16(Flag.BAD)) == 0)  # a bad pixel may hold anything
+    mask = _marked(mask, unknown, Flag.NO_DATA)
     if planes.bad is not None:
         mask = _marked(mask, planes.bad, Flag.BAD)
     image = replace(image, data=data, mask=mask, variance=planes.variance)

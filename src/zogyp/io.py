@@ -25,16 +25,11 @@ from numpy.typing import NDArray
 
 from zogyp import companions
 from zogyp.errors import InputError, OutputError, PixelError
+from zogyp.fitsbytes import Plane, put
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
 from zogyp.headers import carried, celestial, detector, quiet
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.options import InputOptions
-
-Plane = tuple[str, NDArray[Any], fits.Header]  # name, pixels, cards
-
-PIECE = 1 << 18  # pixels converted at a time
-BLOCK = 2880  # bytes; a FITS file is made of such
-BITPIX = {"f": (-32, ">f4"), "u2": (16, ">i2"), "i2": (16, ">i2"), "u1": (8, "u1"), "i4": (32, ">i4")}
 
 
 def read(
@@ -59,7 +54,9 @@ def read(
         float32 pixels (ny, nx), NaN where there are none (`Flag.NO_DATA`); `Flag.SATURATED` at and above
         the saturation level; `Flag.BAD` where a mask, noise or weight plane says so. Noise, weight and mask
         come from the files of ``options``, else from extensions of the same file whose names leave no
-        doubt (`zogyp.companions`). ``notes`` tells what was chosen or left out.
+        doubt (`zogyp.companions`). What zogyp wrote beside the pixels comes back as it was: the bits of the
+        mask, whether the variance is per unit frequency (``resampled``), the PSF. ``notes`` tells what was
+        chosen or left out.
 
     Raises
     ------
@@ -95,8 +92,10 @@ def read(
         notes=tuple(notes),
         exptime=found.exptime,
         path=str(path),
+        resampled=planes.resampled,
+        psf=planes.psf,
     )
-    return _flagged(image, planes.bad, trusted=options.saturation is not None)
+    return _flagged(image, planes, trusted=options.saturation is not None)
 
 
 def read_plane(
@@ -122,22 +121,28 @@ def stem(name: str) -> str:
 def _choice(file: FitsFile, entry: Entry, ext: str | None) -> list[str]:
     """Note that there were other images to choose from."""
     others = [e for e in file.entries if e.shape is not None and not e.aside and e.index != entry.index]
+    others = [e for e in others if entry.index or e.name != "FLUX"]  # a coadd's own pixels in another unit
     if ext is not None or not others:
         return []
     return [f"extension {entry.label} is used; others: {', '.join(e.label for e in others[:5])}"]
 
 
-def _flagged(image: Image, bad: NDArray[np.bool_] | None, *, trusted: bool) -> Image:
+def _flagged(image: Image, planes: companions.Companions, *, trusted: bool) -> Image:
     """Fill the mask, and refuse pixels that no one can use.
 
     A saturation level of the header that condemns more than half of the image is not ``trusted``.
     """
-    data, mask = image.data, image.mask
+    data, mask, bad = image.data, image.mask, planes.bad
     no_data = np.isfinite(data)
     np.logical_not(no_data, out=no_data)  # in place: images are large
     if no_data.any():
         data[no_data] = np.nan
-        mask[no_data] |= np.uint16(Flag.NO_DATA)
+        if planes.flags is None:
+            mask[no_data] |= np.uint16(Flag.NO_DATA)
+        else:  # bad pixels were written as NaN: that alone does not make them a border of the coverage
+            mask[no_data & ((planes.flags & np.uint16(Flag.BAD)) == 0)] |= np.uint16(Flag.NO_DATA)
+    if planes.flags is not None:
+        mask |= planes.flags
     low, high = np.fmin.reduce(data, axis=None), np.fmax.reduce(data, axis=None)
     n_good = data.size - int(np.count_nonzero(no_data))
     if n_good == 0:
@@ -304,6 +309,7 @@ def write_image(
     wcs: Any = None,
     *,
     extensions: Sequence[Plane] = (),
+    tables: Sequence[fits.BinTableHDU] = (),
     overwrite: bool = True,
 ) -> Path:
     """Write one image, atomically: floats as float32, masks as integers.
@@ -317,23 +323,30 @@ def write_image(
         Cards to keep; those that describe the old file's structure and coordinates are dropped.
     wcs : WCS, optional
         Coordinates of the pixels written. Without it the file has none, whatever the header says.
-    extensions : sequence of (name, ndarray (ny, nx), Header)
-        Further planes of the same pixels, with the same coordinates.
+    extensions : sequence of (name, ndarray, Header)
+        Further planes. Those of the image's shape show the same pixels and get the same coordinates; those of
+        any other shape, a PSF for one, get none.
+    tables : sequence of BinTableHDU
+        Tables at the end of the file.
 
     Raises
     ------
     OutputError
     """
     path = Path(path)
-    cards, tables = carried(header, wcs)
+    cards, lookup = carried(header, wcs)
     # coordinates that need tables are told once, in the first header
-    further = [(name, plane, own if tables else carried(own, wcs)[0]) for name, plane, own in extensions]
+    beside = None if lookup else wcs
+    further = [
+        (name, plane, carried(own, beside if plane.shape == np.shape(data) else None)[0])
+        for name, plane, own in extensions
+    ]
     with writing(path, overwrite=overwrite) as file:
         if path.suffix.lower() == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=4, mtime=0) as packed:
-                _put(packed, np.asarray(data), cards, tables, further)  # type: ignore[arg-type]
+                put(packed, np.asarray(data), cards, [*lookup, *tables], further)  # type: ignore[arg-type]
         else:
-            _put(file, np.asarray(data), cards, tables, further)
+            put(file, np.asarray(data), cards, [*lookup, *tables], further)
     return path
 
 
@@ -347,53 +360,3 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 def write_json(path: str | os.PathLike[str], value: Any) -> Path:
     """Write valid JSON, atomically: NaN and infinity become null."""
     return write_text(path, json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n")
-
-
-def _put(
-    file: BinaryIO, data: NDArray[Any], cards: fits.Header, tables: list[Any], further: Sequence[Plane]
-) -> None:
-    """Write one image, further planes, and the tables that the coordinates need."""
-    _put_plane(file, data, cards)
-    for name, plane, own in further:
-        _put_plane(file, plane, own, name)
-    for table in tables:
-        with quiet():
-            file.write(table.header.tostring().encode("ascii"))
-            values = np.ascontiguousarray(table.data).astype(np.dtype(table.data.dtype).newbyteorder(">"))
-            file.write(values.tobytes())
-            file.write(bytes(-values.nbytes % BLOCK))
-
-
-def _put_plane(file: BinaryIO, data: NDArray[Any], cards: fits.Header, extension: str | None = None) -> None:
-    """Write one image, the first or an extension, byte-swapped piece by piece."""
-    data = np.atleast_2d(data)
-    code = {"f": "f", "b": "u1"}.get(data.dtype.kind, data.dtype.str[1:])
-    bitpix, stored = BITPIX.get(code, BITPIX["f"])
-    kind = ("SIMPLE", True, "FITS") if extension is None else ("XTENSION", "IMAGE", "image extension")
-    structure: list[tuple[str, Any, str]] = [
-        kind,
-        ("BITPIX", bitpix, "bits per pixel"),
-        ("NAXIS", data.ndim, "axes"),
-    ]
-    structure += [(f"NAXIS{i}", n, "") for i, n in enumerate(data.shape[::-1], start=1)]
-    if extension is None:
-        structure += [("EXTEND", True, "")]
-    else:
-        structure += [
-            ("PCOUNT", 0, ""),
-            ("GCOUNT", 1, ""),
-            ("EXTNAME", extension, "what this extension holds"),
-        ]
-    structure += [("BSCALE", 1, ""), ("BZERO", 32768, "unsigned")] if code == "u2" else []
-    header = fits.Header([fits.Card(*card) for card in structure])
-    with quiet():
-        header.extend(cards.cards, unique=False, end=True)
-        file.write(header.tostring().encode("ascii"))
-    flat = data.reshape(-1)
-    for a in range(0, flat.size, PIECE):
-        part = flat[a : a + PIECE]
-        if code == "u2":
-            part = (part ^ np.uint16(0x8000)).view(np.int16)
-        with np.errstate(over="ignore"):
-            file.write(part.astype(stored).view(np.uint8).data)
-    file.write(bytes(-flat.size * abs(bitpix) // 8 % BLOCK))

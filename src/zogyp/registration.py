@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zogyp.core.resample import Bits, Lattice, Planes, resample
 from zogyp.core.transform import Transform, solve
+from zogyp.core.warped import STEP, warped
 from zogyp.errors import RegistrationError, ShapeError
 from zogyp.headers import quiet
 from zogyp.image import UNUSABLE, Flag, Image
@@ -25,7 +26,6 @@ from zogyp.stopwatch import Stopwatch
 F8 = NDArray[np.float64]
 Progress = Callable[[str, float], None]
 
-STEP = 16  # px between the positions that are mapped exactly; bilinear in between
 SAME = 1.0  # px; images nearer than this share their grid, the rest is seen to in the subtraction
 WCS_ORDERS = (1, 3, 5, 7, 9)
 WCS_ERROR = 0.01  # px to which a WCS is followed
@@ -145,8 +145,9 @@ def align(
     Returns
     -------
     Image
-        On the grid of ``to``: pixels (flux is conserved), mask, and variance as noise per unit frequency
-        [ADU²]. Pixels that the image does not cover are NaN and flagged `Flag.NO_DATA`.
+        On the grid of ``to``: pixels (flux is conserved), mask, variance as noise per unit frequency
+        [ADU²], and the PSF where the image came with one. Pixels that the image does not cover are NaN and
+        flagged `Flag.NO_DATA`.
     Registration
 
     Raises
@@ -292,7 +293,7 @@ def _corners_and_more(shape: tuple[int, int]) -> tuple[F8, F8]:
 def resampled(
     seen: FirstLook, registration: Registration, grid: Target, kernel_name: str, n_threads: int
 ) -> Image:
-    """The image on the grid: pixels, mask and noise through one interpolation."""
+    """The image on the grid: pixels, mask and noise through one interpolation, and its PSF if it is known."""
     image = seen.image
     x, y = registration.transform.lattice(grid.shape, STEP)
     planes = resample(
@@ -304,6 +305,9 @@ def resampled(
     )
     gain = seen.noise.gain if image.gain is None else image.gain
     area = registration.transform.scale**2
+    psf = None
+    if image.psf is not None:
+        psf = warped(image.psf, registration.transform, grid.shape, kernel_name, into=image.shape)
     note = f"resampled by {kernel_name} onto {grid.name} ({registration.way}, {registration.n_matched} stars)"
     return replace(
         image,
@@ -315,4 +319,5 @@ def resampled(
         saturation=None if image.saturation is None else image.saturation * area,
         notes=(*seen.notes, note),
         resampled=True,
+        psf=psf,
     )

@@ -17,9 +17,8 @@ from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
 from zogyp.measure.firstlook import FirstLook
 from zogyp.onegrid import Pair, bring_together
-from zogyp.options import InputOptions, SubtractOptions
+from zogyp.options import SubtractOptions
 from zogyp.products import Subtraction
-from zogyp.psf_files import read_psf
 from zogyp.repair import final_mask
 from zogyp.stopwatch import Stopwatch
 from zogyp.summary import summarise
@@ -42,7 +41,9 @@ def subtract(
     ----------
     new, ref : path or Image
         A path may name an extension: ``file.fits[SCI]``. If they do not share their pixels the reference is
-        resampled onto the new image's, or the other way round (``options.grid``).
+        resampled onto the new image's, or the other way round (``options.grid``). The PSF of an image is
+        that of its PSF file (``options.new.psf``, ``options.ref.psf``), else the one it came with
+        (`Image.psf`), else measured; a PSF that is known is resampled with its image.
     options : SubtractOptions
         Everything that can be tuned; the defaults serve.
     executor : concurrent.futures.Executor or None
@@ -101,25 +102,19 @@ def _alignment(pair: Pair) -> dict[str, Any]:
 def _measure_both(pair: Pair, options: SubtractOptions) -> tuple[Exposure, Exposure]:
     """Measure the two images, at the same time if threads are allowed."""
     if options.n_threads < 2:
-        return _measure(pair.new, options.new, options), _measure(pair.ref, options.ref, options)
+        return _measure(pair.new, options), _measure(pair.ref, options)
     with ThreadPoolExecutor(2) as pool:
-        a = pool.submit(_measure, pair.new, options.new, options)
-        b = pool.submit(_measure, pair.ref, options.ref, options)
+        a, b = (pool.submit(_measure, seen, options) for seen in (pair.new, pair.ref))
         return a.result(), b.result()
 
 
-def _measure(seen: FirstLook, given: InputOptions, options: SubtractOptions) -> Exposure:
-    """Measure one image, with the PSF from a file or another program where asked."""
-    psf, image = None, seen.image
-    if given.psf is not None and image.resampled:
-        note = f"the PSF {given.psf} belongs to other pixels: it was measured after resampling"
-        seen = replace(seen, notes=(*seen.notes, note))
-    elif given.psf is not None:
-        psf = read_psf(given.psf)
-    elif options.psf.model == "psfex":
+def _measure(seen: FirstLook, options: SubtractOptions) -> Exposure:
+    """Measure one image, with the PSF that it came with, or that of another program where asked."""
+    psf = seen.image.psf
+    if psf is None and options.psf.model == "psfex":
         from zogyp.measure.astromatic import psfex_psf  # only where asked
 
-        psf = psfex_psf(image, options.psf, detect=options.detect)
+        psf = psfex_psf(seen.image, options.psf, detect=options.detect)
     return measure(
         seen,
         background_options=options.background,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 
+FINE = 7  # points per pixel and axis to measure a width on
 SPLINE = 5  # order of the B-spline that carries the basis between its grid points
 
 
@@ -132,6 +133,15 @@ class PSF:
         np.add.at(matrix, (np.repeat(np.arange(n), 6), index.clip(0, k - 1).ravel()), weight.ravel())
         matrix[~inside] = 0
         return matrix
+
+
+def fwhm_of(psf: PSF) -> float:
+    """Full width at half maximum [px] at the origin, from the area above half of the peak."""
+    fine = (np.arange(FINE) - FINE // 2) / FINE
+    weights = np.concatenate([psf._weights(psf.size, shift) for shift in fine])
+    values = weights @ psf.coefficients[0] @ weights.T  # at the origin the constant term is all
+    area = float((values > 0.5 * values.max()).sum()) / FINE**2
+    return float(2 * np.sqrt(area / np.pi))
 
 
 def _fit_size(stamp: NDArray[np.float64], size: int) -> NDArray[np.float64]:

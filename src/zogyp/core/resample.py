@@ -218,6 +218,11 @@ def _map(lattice: Lattice, shape: tuple[int, ...]) -> tuple[_Map, int]:
     return _Map(lattice.step, np.stack([x, y, area]), parts), int(wider)
 
 
+def sub_positions(lattice: Lattice, shape: tuple[int, int]) -> int:
+    """Places per axis that `resample` takes the mean over in a new pixel, from an old image (ny, nx)."""
+    return _map(lattice, shape)[0].parts
+
+
 def _slopes(nodes: F8, step: int) -> tuple[F8, F8]:
     """Derivatives by row and column of the new image [old px / new px]."""
     down, along = (np.gradient(nodes, step, axis=i, edge_order=1 + (nodes.shape[i] > 2)) for i in (0, 1))

@@ -21,6 +21,7 @@ from zogyp.measure.sources import Sources, choose_stars
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
 
 Bool = NDArray[np.bool_]
+SWEEPS = 8  # with a given PSF: stars that the border cuts start half a pixel off, and move slowly
 LIKE_PSF = 5.0  # reduced chi² within the core beyond which a source is not a star
 
 
@@ -102,7 +103,7 @@ def measure(
         psf, scene, stars = _model(seen, data, psf_options, background_options)
         level = level + (seen.data - data)
     else:
-        scene = fit_scene(data, seen.variance, ~bad, seen.sources, psf)
+        scene = fit_scene(data, seen.variance, ~bad, seen.sources, psf, sweeps=SWEEPS)
         reach, most = psf.size / 2, psf_options.max_stars
         stars = choose_stars(seen.sources, image.shape, fwhm=seen.fwhm, reach=reach, most=most)
         stars = stars[scene.chi2[stars] < LIKE_PSF]  # a given PSF tells stars from galaxies

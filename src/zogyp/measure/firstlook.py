@@ -19,6 +19,8 @@ from zogyp.options import BackgroundOptions, DetectOptions
 Bool = NDArray[np.bool_]
 FIRST_FILTER = 2.5  # px, FWHM of the filter for a first detection
 BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
+SPILT = 1  # px that charge spills from a saturated pixel to its neighbours
+INTERPOLATED = 4  # px that an interpolated core spoils: what was filled in for it was too low by thousands
 COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
 
@@ -119,7 +121,7 @@ def _detect(
 
 
 def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
-    """Mark saturated pixels, and those that touch them; estimate the level when nobody told."""
+    """Mark saturated pixels, and those that they spoil; estimate the level when nobody told."""
     notes: tuple[str, ...] = ()
     level = image.saturation
     if level is None:
@@ -132,7 +134,8 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
     full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
     if not full.any():
         return replace(image, saturation=level), notes
-    full = maximum_filter(full.view(np.uint8), 3) > 0  # charge spills to the neighbours
+    spilt = INTERPOLATED if image.resampled else SPILT
+    full = maximum_filter(full.view(np.uint8), 2 * spilt + 1) > 0
     mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
     return replace(image, mask=mask, saturation=level), notes
 
