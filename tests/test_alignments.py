@@ -20,7 +20,8 @@ import zogyp
 from zogyp.cli import main
 from zogyp.errors import FileError, InputError, OptionError
 from zogyp.options import AlignOptions, InputOptions
-from zogyp.survey.alignments import Outcome, align_many, listed
+from zogyp.survey.alignments import Outcome, align_many
+from zogyp.survey.filelists import listed
 
 GRID, OTHER = (300, 320), (310, 290)
 KNOWN = {

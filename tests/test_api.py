@@ -23,6 +23,9 @@ from zogyp.sky import Sky
 NAMES = {
     "AlignOptions",
     "BackgroundOptions",
+    "Coadd",
+    "CoaddOptions",
+    "CombineOptions",
     "DetectOptions",
     "Flag",
     "Image",
@@ -31,6 +34,7 @@ NAMES = {
     "PSFOptions",
     "Registration",
     "RegistrationOptions",
+    "RejectOptions",
     "SubtractOptions",
     "Subtraction",
     "Target",
@@ -39,13 +43,15 @@ NAMES = {
     "ZogypError",
     "__version__",
     "align",
+    "coadd",
+    "median",
     "read",
     "read_psf",
     "subtract",
     "target",
     "write_psf",
 }
-MODULES = {"errors", "options", "simulate", "spali2", "zip"}
+MODULES = {"errors", "options", "simulate", "spali2", "zip", "zo_coadd"}
 OPTIONS = ("Align", "Background", "Detect", "Input", "PSF", "Registration", "Subtract", "Transient")
 PLANES = ("D", "S", "Scorr", "alpha", "alpha_err", "mask", "psf")
 ONE = SubtractOptions(threads=1)
@@ -94,9 +100,9 @@ def test_unknown_name_is_an_attribute_error():
 
 def test_submodules_of_version_1_need_no_import_of_their_own():
     """The documented `import zogyp; zogyp.zip.run_ZOGY(...)`."""
-    names = ("zip.run_ZOGY", "simulate.simulate", "spali2.spalipy")
+    names = ("zip.run_ZOGY", "simulate.simulate", "spali2.spalipy", "zo_coadd.prop_coad", "zo_coadd.med_comb")
     done = python(f"import zogyp; print({', '.join(f'callable(zogyp.{name})' for name in names)})")
-    assert (done.returncode, done.stdout) == (0, "True True True\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "True True True True True\n"), done.stderr
 
 
 def test_version_is_that_of_the_project():

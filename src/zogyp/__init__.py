@@ -12,6 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zogyp.coaddition import coadd as coadd
+    from zogyp.coadds import Coadd as Coadd
+    from zogyp.combination import median as median
     from zogyp.core.psfmodel import PSF as PSF
     from zogyp.core.transform import Transform as Transform
     from zogyp.errors import ZogypError as ZogypError
@@ -20,10 +23,13 @@ if TYPE_CHECKING:
     from zogyp.io import read as read
     from zogyp.options import AlignOptions as AlignOptions
     from zogyp.options import BackgroundOptions as BackgroundOptions
+    from zogyp.options import CoaddOptions as CoaddOptions
+    from zogyp.options import CombineOptions as CombineOptions
     from zogyp.options import DetectOptions as DetectOptions
     from zogyp.options import InputOptions as InputOptions
     from zogyp.options import PSFOptions as PSFOptions
     from zogyp.options import RegistrationOptions as RegistrationOptions
+    from zogyp.options import RejectOptions as RejectOptions
     from zogyp.options import SubtractOptions as SubtractOptions
     from zogyp.options import TransientOptions as TransientOptions
     from zogyp.products import Subtraction as Subtraction
@@ -38,6 +44,12 @@ if TYPE_CHECKING:
 __version__ = "2.0.0.dev0"
 
 _HOME = {
+    "Coadd": "coadds",
+    "coadd": "coaddition",
+    "median": "combination",
+    "CoaddOptions": "options",
+    "CombineOptions": "options",
+    "RejectOptions": "options",
     "PSF": "core.psfmodel",
     "Transform": "core.transform",
     "ZogypError": "errors",
@@ -61,7 +73,7 @@ _HOME = {
     "target": "registration",
     "subtract": "subtraction",
 }
-_MODULES = ("errors", "options", "simulate", "spali2", "zip")
+_MODULES = ("errors", "options", "simulate", "spali2", "zip", "zo_coadd")
 
 __all__ = ["__version__", *_HOME, *_MODULES]  # noqa: PLE0604
 

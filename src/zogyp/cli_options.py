@@ -43,6 +43,7 @@ GROUP_TITLES = {
     "detect": "Detection",
     "psf": "PSF",
     "align": "Alignment",
+    "reject": "Outliers",
     "transients": "Transients",
 }
 

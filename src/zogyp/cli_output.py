@@ -17,6 +17,7 @@ from zogyp.errors import MissingExtraError
 from zogyp.io import json_ready
 
 if TYPE_CHECKING:
+    from zogyp.coadds import Coadd
     from zogyp.demo import Demo
     from zogyp.products import Subtraction
     from zogyp.survey.alignments import Outcome
@@ -250,3 +251,29 @@ def _n(value: Any, digits: int = 4) -> str:
     if value is None or not np.isfinite(value):
         return "-"
     return f"{value:.{digits}g}"
+
+
+def print_coadd(result: Coadd, path: Path) -> None:
+    """What went into a coadd, what did not, and what it amounts to."""
+    said = result.summary
+    table = Table(box=None, padding=(0, 1))
+    names = ("exposure", "weight", "seeing", "flux scale", "sky", "noise", "dx", "dy", "rms", "rejected")
+    for name in names:
+        table.add_column(name, justify="left" if name == "exposure" else "right")
+    for row in result.inputs:
+        numbers = (f"{100 * row['weight']:.1f} %", f"{row['fwhm']:.2f}", f"{row['flux_scale']:.4f}")
+        places = (f"{row[k]:+.2f}" for k in ("dx", "dy"))
+        rest = (f"{row['rms']:.3f}", str(row["rejected"]))
+        table.add_row(Path(str(row["file"])).name, *numbers, _n(row["sky"]), _n(row["sigma"]), *places, *rest)
+    show(table)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("coadd", f"{said['method']}, {said['n_exposures']} exposures")
+    if result.psf is not None:
+        facts.add_row("seeing", f"{_n(result.psf.fwhm)} px")
+        facts.add_row("F_R", f"{_n(result.F_R, 5)} sigma per ADU of the first exposure")
+    show(facts)
+    for out in said.get("left_out", ()):
+        note(f"left out: {out['path']}: {out['reason']}")
+    for name in said.get("duplicates", ()):
+        note(f"listed twice, counted once: {name}")
+    print_files({"coadd": path})

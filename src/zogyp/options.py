@@ -81,7 +81,7 @@ class PSFOptions(_Checked):
     sampling: float | None = opt(
         None, "step of the PSF's own grid [px]; default: 1, or 0.5 where undersampled", low=0.2, high=2
     )
-    min_stars: int = opt(5, "fewest stars a PSF may be made of", low=1)
+    min_stars: int = opt(3, "fewest stars a PSF may be made of", low=1)
     max_stars: int = opt(600, "most stars a PSF is made of (spread over the image)", low=1)
     cut: float = opt(0.0, "set the PSF to zero below this fraction of its peak (1.x: clean)", low=0, high=1)
 
@@ -152,6 +152,65 @@ class SubtractOptions(_Checked):
     background_match: bool = opt(True, "remove the smooth difference that the two backgrounds leave")
     psf_noise: bool = opt(True, "count the PSF models' own error as noise")
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
+    threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads to use."""
+        return available(self.threads)
+
+
+@dataclass(frozen=True)
+class RejectOptions(_Checked):
+    """Which pixels of an exposure are left out because the other exposures disagree."""
+
+    outliers: bool = opt(True, "leave out cosmic rays, trails and whatever moves")
+    threshold: float = opt(5.0, "deviation from what the others show [sigma]", low=3, high=1000)
+    share: float = opt(
+        0.25, "of the brightness of a star by which a pixel may deviate besides", low=0, high=10
+    )
+
+
+@dataclass(frozen=True)
+class CoaddOptions(_Checked):
+    """Everything that `zogyp.coadd` can be told; ``without`` names what has no meaning there."""
+
+    image: InputOptions = field(
+        default_factory=InputOptions, metadata={"without": ("psf", "psf_cut", "noise", "weight")}
+    )
+    background: BackgroundOptions = field(default_factory=BackgroundOptions)
+    detect: DetectOptions = field(default_factory=DetectOptions)
+    psf: PSFOptions = field(default_factory=PSFOptions, metadata={"without": ("model", "cut")})
+    align: RegistrationOptions = field(default_factory=RegistrationOptions)
+    reject: RejectOptions = field(default_factory=RejectOptions)
+    method: Literal["proper", "median", "mean", "clipped"] = opt(
+        "proper", "proper: nothing is lost; mean: weighted; clipped: weighted without outliers"
+    )
+    strict: bool = opt(False, "an exposure that cannot be used is an error; else it is left out and named")
+    allow_duplicates: bool = opt(False, "count an exposure as often as it is listed")
+    memory: str = opt("1G", "memory for blocks of all exposures, such as 500M or 2G")
+    scratch: str | None = opt(
+        None, "folder for registered exposures while they are needed; default: that of temporary files"
+    )
+    tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
+    threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads to use."""
+        return available(self.threads)
+
+
+@dataclass(frozen=True)
+class CombineOptions(_Checked):
+    """Everything that `zogyp.median` can be told."""
+
+    method: Literal["median", "mean", "clipped"] = opt(
+        "median", "median; mean; clipped: the mean of the values near the median"
+    )
+    clip: float = opt(4.0, "deviation from the median up to which a value counts [sigma]", low=1)
+    share: float = opt(0.0, "of its brightness, sky included, by which a pixel may differ besides", low=0)
+    memory: str = opt("1G", "memory for the pixels that are worked on, such as 500M or 2G")
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
     @property

@@ -96,7 +96,7 @@ class Kernel:
         The sum of all squared cardinal weights: 1 on a pixel, least half way between two. Two axes multiply.
         """
         t = np.asarray(fraction, dtype=np.float64)
-        total: F8 = (_cardinal(self.name, t.ravel()) ** 2).sum(axis=-1)
+        total: F8 = (cardinal(self.name, t.ravel()) ** 2).sum(axis=-1)
         return total.reshape(t.shape)
 
 
@@ -116,13 +116,13 @@ def kernel(name: str) -> Kernel:
         raise OptionError("kernel", name, "one of " + ", ".join(NAMES))
     spline = name == "bspline5"
     taps = 6 if spline else 2 * int(name[-1])
-    middle = _PERIOD // 2 if spline else taps // 2 - 1  # the column of _cardinal that is floor(position)
-    table = _polynomials(bspline5 if spline else lambda t: _cardinal(name, t))
-    central = _polynomials(lambda t: _cardinal(name, t)[:, middle - 1 : middle + 3])
+    middle = _PERIOD // 2 if spline else taps // 2 - 1  # the column of cardinal that is floor(position)
+    table = _polynomials(bspline5 if spline else lambda t: cardinal(name, t))
+    central = _polynomials(lambda t: cardinal(name, t)[:, middle - 1 : middle + 3])
     return Kernel(name, taps, table, central, spline)
 
 
-def _cardinal(name: str, t: F8) -> F8:
+def cardinal(name: str, t: F8) -> F8:
     """All cardinal weights (n, m) for fractions ``t`` (n,)."""
     if name == "bspline5":
         turn = np.cos(2 * np.pi * np.arange(_PERIOD) / _PERIOD)

@@ -15,7 +15,7 @@ from typing import Any
 
 from zogyp import io
 from zogyp.aligned import write_aligned, write_solution
-from zogyp.errors import FileError, OptionError, ZogypError
+from zogyp.errors import OptionError, ZogypError
 from zogyp.inputs import opened
 from zogyp.measure.firstlook import look
 from zogyp.options import AlignOptions
@@ -137,33 +137,6 @@ def align_many(
         return _gathered(jobs, executor, progress)
     with ThreadPoolExecutor(max(1, min(len(jobs), options.n_threads))) as pool:
         return _gathered(jobs, pool, progress)
-
-
-def listed(names: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Names with ``@LIST`` replaced by what the text file LIST names, one a line; # begins a comment.
-
-    Raises
-    ------
-    FileError
-        The list cannot be read.
-    OptionError
-        Nothing is named.
-    """
-    found: list[str] = []
-    for given in names:
-        name = os.fspath(given)
-        if not name.startswith("@"):
-            found.append(name)
-            continue
-        try:
-            lines = Path(name[1:]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FileError(name[1:], getattr(error, "strerror", None) or "not a text file") from error
-        words = (line.split("#", 1)[0].strip() for line in lines)
-        found += [word for word in words if word]
-    if not found:
-        raise OptionError("images", "none", "one at least")
-    return found
 
 
 @contextmanager

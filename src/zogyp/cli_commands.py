@@ -1,0 +1,310 @@
+"""The commands of the command line, one function each: words in, one public call, words out. No science here.
+
+Whatever is slow to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from zogyp.cli_options import InfoOptions, MeasureOptions, make_options
+from zogyp.errors import ZogypError
+from zogyp.options import AlignOptions, CoaddOptions, SubtractOptions
+from zogyp.sky import Sky
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Report = Annotated[bool, Parameter(negative="--no-report", show_default=False)]
+Flags = Annotated[Any, Parameter(name="*")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Flags that every command has."""
+
+    config: Annotated[Path | None, Parameter(help="TOML file of options; flags beat it")] = None
+    json: Annotated[
+        bool, Parameter(help="print the result as JSON and nothing else", negative=(), show_default=False)
+    ] = False
+    quiet: Annotated[bool, Parameter(help="print nothing but errors", negative=(), show_default=False)] = (
+        False
+    )
+    debug: Annotated[
+        bool, Parameter(help="show where an error came from", negative=(), show_default=False)
+    ] = False
+
+
+def subtract(
+    new: Path,
+    ref: Path,
+    /,
+    *,
+    output: Output = Path("Zoutput"),
+    name: str | None = None,
+    report: Report = True,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Subtract a reference from a new image, aligned first if need be, and find what changed.
+
+    Parameters
+    ----------
+    new
+        New image: FILE.fits, or FILE.fits[extension].
+    ref
+        Reference image.
+    output
+        Folder for the results.
+    name
+        First part of the results' names; default: the name of the new image.
+    report
+        Write an HTML report too.
+    """
+    import zogyp
+    from zogyp import cli_output as out
+
+    chosen = make_options(SubtractOptions, options, common.config)
+    with out.progress(common.quiet) as progress:
+        result = zogyp.subtract(new, ref, chosen, progress=progress)
+        progress("writing", 1.0)
+        files = dict(result.write(output, name))
+        if report:
+            files |= out.write_report(result, files, quiet=common.quiet)
+    if common.json:
+        out.print_json({**result.summary, "files": files})
+    elif not common.quiet:
+        out.print_subtraction(result, files)
+
+
+def align(
+    *images: Path,
+    to: Path,
+    output: Output = Path("Zoutput"),
+    transform_only: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Bring images onto the pixels of another: by their stars, whatever shift, rotation, scale or mirror.
+
+    Parameters
+    ----------
+    images
+        Images: FILE.fits, or FILE.fits[extension]; @LIST.txt names one a line.
+    to
+        The image whose pixels and WCS the results have.
+    output
+        Folder for NAME_aligned.fits of each image; for one image also a file OUT.fits.
+    transform_only
+        Write the solution (NAME_aligned.json, NAME_aligned.head) and no image.
+    """
+    from zogyp import cli_output as out
+    from zogyp.survey.alignments import align_many, processes
+    from zogyp.survey.filelists import listed
+
+    chosen = make_options(AlignOptions, options, common.config)
+    names = listed(images)
+    with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
+        outcomes = align_many(
+            names,
+            to=to,
+            output=output,
+            options=chosen,
+            transform_only=transform_only,
+            executor=pool,
+            progress=progress,
+        )
+    failed = [o for o in outcomes if o.error is not None]
+    if common.json:
+        out.print_json({"images": [asdict(o) for o in outcomes], "n_failed": len(failed)})
+    elif not common.quiet and (len(outcomes) > 1 or not failed):
+        out.print_alignments(outcomes)
+    if failed:
+        text = f"{failed[0].image}: {failed[0].error}"
+        many = f"{len(failed)} of {len(outcomes)} images could not be aligned; the first: "
+        raise ZogypError(text if len(outcomes) == 1 else many + text)
+
+
+def coadd(
+    *images: Path,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    onto: str = "first",
+    add_to: Path | None = None,
+    remove_from: Path | None = None,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Co-add exposures of one field properly: aligned, cleaned, nothing lost for detection or photometry.
+
+    Parameters
+    ----------
+    images
+        Exposures: FILE.fits, or FILE.fits[extension]; a folder; @LIST.txt names one a line.
+    output
+        File to write; default: coadd.fits, or the coadd that is added to.
+    onto
+        Whose pixels the coadd has: first, best (seeing), or an image FILE.fits.
+    add_to
+        Coadd to add the exposures to, from what its file holds.
+    remove_from
+        Coadd to take the exposures out of.
+    """
+    from zogyp import cli_output as out
+    from zogyp.coadd_files import write_coadd
+    from zogyp.coaddition import coadd as add
+    from zogyp.survey.alignments import processes
+    from zogyp.survey.filelists import listed
+
+    chosen = make_options(CoaddOptions, options, common.config)
+    names = listed(images)
+    with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
+        result = add(
+            names,
+            onto=None if add_to or remove_from else onto,
+            options=chosen,
+            add_to=add_to,
+            remove_from=remove_from,
+            executor=pool,
+            progress=progress,
+        )
+        progress("writing", 1.0)
+        path = write_coadd(output or add_to or remove_from or Path("coadd.fits"), result)
+    if common.json:
+        out.print_json({**result.summary, "files": {"coadd": path}})
+    elif not common.quiet:
+        out.print_coadd(result, path)
+
+
+def psf(
+    image: Path,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Model the point spread function of an image and write it as a PSFEx .psf file.
+
+    Parameters
+    ----------
+    image
+        Image: FILE.fits, or FILE.fits[extension].
+    output
+        File to write; default: the image's name with .psf, in this folder.
+    """
+    from zogyp import cli_output as out
+    from zogyp.io import read, stem
+    from zogyp.measure.astromatic import psfex_psf
+    from zogyp.measure.exposure import measure
+    from zogyp.psf_files import write_psf
+
+    chosen = make_options(MeasureOptions, options, common.config)
+    with out.progress(common.quiet) as progress:
+        progress("reading", 0.1)
+        opened = read(image, chosen.image)
+        progress("PSF", 0.3)
+        if chosen.psf.model == "psfex":
+            model = psfex_psf(opened, chosen.psf, detect=chosen.detect)
+        else:
+            model = measure(
+                opened,
+                background_options=chosen.background,
+                detect=chosen.detect,
+                psf_options=chosen.psf,
+            ).psf
+        path = write_psf(output or Path(stem(str(image)) + ".psf"), model)
+    told = {
+        "image": str(image),
+        "file": path,
+        "fwhm": model.fwhm,
+        "n_stars": model.n_stars,
+        "chi2": model.chi2,
+        "order": model.order,
+        "sampling": model.sampling,
+        "size": model.size,
+    }
+    if common.json:
+        out.print_json(told)
+    elif not common.quiet:
+        out.print_psf(told)
+
+
+def info(file: Path, /, *, options: Flags = None, common: Common = Common()) -> None:
+    """Tell what a file holds and what zogyp reads of it.
+
+    Parameters
+    ----------
+    file
+        File: FILE.fits, or FILE.fits[extension].
+    """
+    from zogyp import cli_output as out
+    from zogyp.io import describe
+
+    chosen = make_options(InfoOptions, options, common.config)
+    told = describe(file, chosen.image)
+    if common.json:
+        out.print_json(told)
+    elif not common.quiet:
+        out.print_info(told)
+
+
+def simulate(directory: Path, /, *, seed: int = 1, options: Flags = None, common: Common = Common()) -> None:
+    """Make new.fits, ref.fits and truth.ecsv of a sky of known truth.
+
+    Parameters
+    ----------
+    directory
+        Folder to write into; made if it is not there.
+    seed
+        Number that decides everything random.
+    """
+    from zogyp import cli_output as out
+    from zogyp.simulate import simulate as simulate_sky
+    from zogyp.simulate import write_pair
+
+    sky = make_options(Sky, options, common.config)
+    with out.progress(common.quiet) as progress:
+        progress("simulating", 0.2)
+        files = write_pair(simulate_sky(sky, seed), directory)
+    if common.json:
+        out.print_json({"seed": seed, "sky": asdict(sky), "files": files})
+    elif not common.quiet:
+        ny, nx = sky.shape
+        print(f"{ny} x {nx} pixels, {sky.n_stars} stars, {sky.n_transients} transients, seed {seed}:")
+        out.print_files(files)
+
+
+def demo(
+    *,
+    output: Output = Path("zogyp-demo"),
+    seed: int = 1,
+    report: Report = True,
+    options: Flags = None,
+    common: Common = Common(),
+) -> None:
+    """Simulate a sky, subtract it, and compare the transients found with the truth.
+
+    Parameters
+    ----------
+    output
+        Folder for images, pictures and report.
+    seed
+        Number that decides everything random.
+    report
+        Write an HTML report too.
+    """
+    from zogyp import cli_output as out
+    from zogyp.demo import run_demo
+
+    chosen = make_options(SubtractOptions, options, common.config)
+    with out.progress(common.quiet) as progress:
+        shown = run_demo(output, seed=seed, options=chosen, progress=progress)
+        if report:
+            shown.files.update(out.write_report(shown.result, shown.files, quiet=common.quiet))
+    if common.json:
+        out.print_json({**shown.summary, "files": shown.files})
+    elif not common.quiet:
+        out.print_demo(shown)

@@ -1,0 +1,179 @@
+"""A coadd as one file, and back: all that is needed to use it as a reference, or to add to it."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+
+from zogyp import io
+from zogyp.coadds import Coadd
+from zogyp.companions import KIND, PER_FREQUENCY
+from zogyp.errors import FileError, OptionError
+from zogyp.fitsbytes import Plane
+from zogyp.fitsfile import open_fits, split_path
+from zogyp.headers import put, quiet
+from zogyp.image import Flag
+from zogyp.psf_files import psf_planes
+
+FORMAT = "COADDVER"  # card of a coadd that zogyp wrote, and the version of its layout
+VERSION = 1
+INPUTS = "INPUTS"
+
+
+def write_coadd(path: str | os.PathLike[str], coadd: Coadd) -> Path:
+    """Write a coadd: R, then the extensions FLUX, PSF, PSFVAR, VAR, WEIGHT, COVERAGE, MASK and INPUTS.
+
+    Parameters
+    ----------
+    path : str or path
+        Replaced only when all of the new file is on the disk.
+    coadd : Coadd
+
+    Raises
+    ------
+    OptionError
+        The path is one of the exposures.
+    OutputError
+        The file cannot be written.
+    """
+    path = Path(path)
+    _spare(path, coadd)
+    planes: list[Plane] = [
+        ("FLUX", coadd.flux, _cards(BUNIT=("adu", "R / F_R: ADU of the first exposure"))),
+        *([] if coadd.psf is None else psf_planes(coadd.psf)),
+        ("VAR", coadd.variance, _cards(**{KIND: (PER_FREQUENCY, "noise that counts for stars")})),
+        ("WEIGHT", coadd.weight, _cards(BUNIT=("1/adu2", "inverse variance of the sky in FLUX"))),
+        ("COVERAGE", coadd.coverage.astype(np.int32), _cards(BUNIT=("", "exposures with a usable pixel"))),
+        ("MASK", coadd.mask, _bits()),
+    ]
+    table = _table(coadd.inputs)
+    return io.write_image(path, coadd.R, header_of(coadd), coadd.image.wcs, extensions=planes, tables=[table])
+
+
+def _table(inputs: Table) -> fits.BinTableHDU:
+    """The table of exposures with its units as FITS spells them, of which astropy knows some only."""
+    plain = inputs.copy()
+    for column in plain.columns.values():
+        column.unit = None
+    table = fits.table_to_hdu(plain)
+    table.header["EXTNAME"] = INPUTS
+    for i, column in enumerate(inputs.columns.values(), start=1):
+        if column.unit is not None:
+            table.header.insert(f"TFORM{i}", (f"TUNIT{i}", str(column.unit)), after=True)
+        if column.description:
+            table.header[f"TCOMM{i}"] = column.description
+    return table
+
+
+def header_of(coadd: Coadd) -> fits.Header:
+    """The cards of the first exposure, and how the coadd came to be."""
+    header = fits.Header() if coadd.image.header is None else coadd.image.header.copy()
+    said = coadd.summary
+    cards: list[tuple[str, Any, str]] = [
+        (FORMAT, VERSION, "layout of this coadd"),
+        ("COADDMET", said.get("method"), "how exposures were combined"),
+        ("NCOMBINE", len(coadd.inputs), "exposures in the coadd"),
+        ("NLEFTOUT", len(said.get("left_out", ())), "exposures that could not be used"),
+        ("F_R", coadd.F_R, "flux scale: pixels / F_R are ADU of the 1st exposure"),
+        ("PSFNOISE", coadd.psf_noise, "typical error of the exposures' PSFs"),
+        ("SEEING", said.get("fwhm"), "[pix] FWHM of the PSF"),
+        ("ZOGYPVER", said.get("version"), "version of zogyp"),
+        ("DATE", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was made, UTC"),
+        ("BUNIT", "sigma" if coadd.psf is not None else "adu", "unit of the pixels"),
+    ]
+    for card, value, comment in cards:
+        if value is not None:
+            put(header, card, value, comment)
+    for key, value in _flat(said.get("options", {})):
+        put(header, f"HIERARCH ZOGYP {key}", value)
+    for out in said.get("left_out", ()):
+        _tell(header, f"left out: {out['path']}: {out['reason']}")
+    for note in said.get("notes", ()):
+        _tell(header, note)
+    return header
+
+
+def _tell(header: fits.Header, text: str) -> None:
+    plain = text.encode("ascii", "backslashreplace").decode()
+    header.add_history("zogyp: " + "".join(c if c.isprintable() else " " for c in plain)[:400])
+
+
+def _flat(options: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested options as ``GROUP KEY`` and value."""
+    found: list[tuple[str, Any]] = []
+    for key, value in options.items():
+        name = f"{prefix}{key}".upper()
+        found += _flat(value, f"{name} ") if isinstance(value, dict) else [(name, value)]
+    return found
+
+
+def _cards(**cards: tuple[str, str]) -> fits.Header:
+    header = fits.Header()
+    for key, (value, comment) in cards.items():
+        put(header, key, value, comment)
+    return header
+
+
+def _bits() -> fits.Header:
+    """What the bits of the mask mean."""
+    header = fits.Header()
+    for flag in Flag:
+        value = int(flag)
+        put(header, f"BIT{value.bit_length() - 1:02d}", flag.name, f"meaning of the bit of value {value}")
+    return header
+
+
+def _spare(path: Path, coadd: Coadd) -> None:
+    """Refuse to replace an exposure."""
+    if not os.path.exists(path):
+        return
+    for given in coadd.inputs["file"]:
+        source = split_path(str(given))[0]
+        if os.path.exists(source) and os.path.samefile(path, source):
+            raise OptionError("output", str(path), "another file than the exposures", "It is one of them.")
+
+
+def read_coadd(path: str | os.PathLike[str]) -> Coadd:
+    """Read a proper coadd that `write_coadd` wrote.
+
+    Raises
+    ------
+    FileError
+        It is not such a file, or a part of it is missing.
+    InputError
+    """
+    file_path, _ = split_path(path)
+    with open_fits(file_path) as file, quiet():
+        header = file.hdus[0].header
+        names = {hdu.name for hdu in file.hdus}
+        missing = {"PSF", "VAR", "WEIGHT", "COVERAGE", "MASK", INPUTS} - names
+        if header.get(FORMAT) != VERSION or "F_R" not in header or missing:
+            lacks = f"; it lacks {', '.join(sorted(missing))}" if missing else ""
+            raise FileError(file_path, f"not a proper coadd that zogyp wrote{lacks}")
+        inputs = Table.read(file.hdus[INPUTS])
+        coverage = np.asarray(file.hdus["COVERAGE"].data, dtype=np.int32)
+        weight = np.asarray(file.hdus["WEIGHT"].data, dtype=np.float32)
+        F_R = float(header["F_R"])
+        summary = {"method": header.get("COADDMET"), "n_exposures": len(inputs), "F_R": F_R}
+    image = io.read(file_path)
+    if image.psf is None or image.variance is None:
+        raise FileError(file_path, "the PSF or the variance of this coadd cannot be used")
+    return Coadd(
+        R=image.data,
+        psf=image.psf,
+        variance=image.variance,
+        weight=weight,
+        coverage=coverage,
+        mask=image.mask,
+        inputs=inputs,
+        F_R=F_R,
+        psf_noise=float(header.get("PSFNOISE", 0.0)),
+        image=image,
+        summary=summary | {"fwhm": image.psf.fwhm},
+    )

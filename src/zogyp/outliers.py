@@ -1,0 +1,137 @@
+"""Pixels of an exposure that the other exposures contradict: cosmic rays, trails, whatever moves.
+
+Twice. Before there is a coadd, against the median of all: only what no star of any seeing could be. Then
+against what the coadd has the exposure show, through the exposure's own PSF: to the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from zogyp.combination import combine
+from zogyp.core.proper import ProperSum
+from zogyp.frames import FrameRows
+from zogyp.image import UNUSABLE, Flag, FloatImage
+from zogyp.measure.background import mesh_level
+from zogyp.options import BackgroundOptions, RejectOptions
+from zogyp.scaled import Scaled
+
+Bool = NDArray[np.bool_]
+GROSS = 8.0  # sigma beyond which a pixel is out before there is a coadd
+GROSS_SHARE = 1.5  # of the brightest neighbour in the median that a star of the same seeing may differ by
+GROWTH = 6  # px along which the wings of what is out are followed
+WIDE = 1.4  # times the threshold for what is as wide as a star: skies and PSFs are never known to their noise
+WINGS = 2.5  # sigma beyond which a neighbour of what is out goes out too
+HIDDEN = int(UNUSABLE & ~Flag.SATURATED)
+
+
+def first_sky(frames: Sequence[Scaled], *, memory: int, n_threads: int) -> FloatImage:
+    """The sky that most exposures show [flux], 0 where none shows any; a first guess, not PSF-matched.
+
+    Of two exposures the fainter pixel is taken: they cannot outvote a cosmic ray, but it is bright.
+    """
+    sky: FloatImage | None = None
+    for unusable in (int(UNUSABLE), HIDDEN):  # where all are saturated, that is what is known
+        rows = [FrameRows(f.frame, f.scale, unusable) for f in frames]
+        if len(rows) == 2:
+            ny = rows[0].shape[0]
+            found = np.fmin(rows[0].rows(0, ny), rows[1].rows(0, ny))
+        else:
+            found = combine(rows, method="median", memory=memory, n_threads=n_threads).data
+        sky = found if sky is None else np.where(np.isfinite(sky), sky, found)
+        if np.isfinite(sky).all():
+            break
+    assert sky is not None
+    return np.nan_to_num(sky, copy=False, nan=0.0)
+
+
+def gross(one: Scaled, sky: FloatImage, fwhm: float) -> tuple[FloatImage, Bool]:
+    """An exposure's pixels, with what cannot be true replaced by the sky; and where that is.
+
+    Parameters
+    ----------
+    sky : (ny, nx) float32 [flux]
+    fwhm : float
+        Its seeing [px].
+
+    Returns
+    -------
+    data : (ny, nx) float32, its own ADU.
+    bad : (ny, nx) bool.
+    """
+    seen = (one.flux_plane() * sky).astype(np.float32)
+    data, bad = one.frame.plane("data"), one.unusable()
+    # a star's peak goes with the inverse square of the seeing
+    star = GROSS_SHARE * max(1.0, (fwhm / one.frame.fwhm) ** 2) * maximum_filter(np.abs(seen), 5)
+    # what is too bright adds to its own variance: that of the sky and of what should be there tells
+    allowed = star + GROSS * one.frame.plane("sigma")
+    bad = bad | (np.abs(data - seen) > allowed)
+    return np.where(bad, seen, data), bad
+
+
+def judged(
+    one: Scaled, total: ProperSum, doubtful: Bool, options: RejectOptions, sky_options: BackgroundOptions
+) -> tuple[FloatImage, Bool, Bool]:
+    """An exposure's pixels beside what the coadd has it show.
+
+    Parameters
+    ----------
+    total : ProperSum
+        Of all exposures, this one among them.
+    doubtful : (ny, nx) bool
+        Pixels that say nothing of its level.
+
+    Returns
+    -------
+    data : (ny, nx) float32
+        Its own pixels, on the sky level of the coadd; those that are bad replaced by the prediction.
+    bad : (ny, nx) bool
+    out : (ny, nx) bool
+        Those among the bad that the coadd contradicts.
+    """
+    own_bad = one.unusable()
+    prediction, share = total.predict(one.view())
+    rest = one.frame.plane("data") - prediction
+    light = np.abs(prediction)
+    sigma2 = one.frame.plane("sigma") ** 2
+    variance = share * sigma2 + np.maximum(one.frame.plane("variance") - sigma2, 0)
+    loud = own_bad | doubtful | (rest**2 > 9 * (variance + (options.share * light) ** 2))
+    rest -= mesh_level(rest, loud, sky_options.mesh)
+    out = np.zeros_like(own_bad)
+    if options.outliers:
+        out = _outliers(np.where(own_bad, 0, rest), variance, light, one.frame.fwhm, options)
+        out &= ~own_bad
+    bad = own_bad | out
+    return np.where(bad, prediction, prediction + rest), bad, out
+
+
+def _outliers(
+    rest: FloatImage, variance: FloatImage, light: FloatImage, fwhm: float, options: RejectOptions
+) -> Bool:
+    """Pixels too far from the prediction, with their wings; and faint outliers as wide as a star."""
+    z = _significance(rest, variance, maximum_filter(light, 3), options)
+    out: Bool = np.abs(z) > options.threshold
+    s = max(fwhm, 1.5) / 2.3548
+    # a sharp pixel has been judged by itself and must not condemn its surroundings
+    limit = 4 * np.sqrt(variance)
+    smooth = gaussian_filter(np.clip(rest, -limit, limit), s, truncate=3.0)
+    noise = variance / np.float32(4 * np.pi * s**2)
+    wide = _significance(smooth, noise, gaussian_filter(light, s, truncate=3.0), options)
+    out |= np.abs(wide) > WIDE * options.threshold
+    for _ in range(GROWTH):
+        near = maximum_filter(out.view(np.uint8), 3) > 0
+        out |= near & (np.abs(z) > WINGS)
+    return out
+
+
+def _significance(
+    rest: FloatImage, variance: FloatImage, light: FloatImage, options: RejectOptions
+) -> FloatImage:
+    """Deviation [sigma]; what a star that varies, or an imperfect PSF, may leave counts as noise."""
+    model = np.float32(options.share / options.threshold) * light
+    z: FloatImage = rest / np.sqrt(variance + model**2)
+    return z
