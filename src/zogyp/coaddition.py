@@ -22,6 +22,7 @@ from zogyp.image import UNUSABLE
 from zogyp.incremental import as_added, base_of, checked_names, frame_of, joined, opened_coadd
 from zogyp.inputs import Given
 from zogyp.options import CoaddOptions
+from zogyp.outliers import star_share
 from zogyp.plainsum import depth_of, median_variance
 from zogyp.propersum import Base, add_all, psf_of, stamp_size
 from zogyp.scaled import Scaled, scaled
@@ -242,13 +243,14 @@ def _plain(stack: Stack) -> Coadd:
     """Median, mean or clipped mean of the registered exposures, in ADU of the first."""
     frames, adu, options = stack.frames, stack.adu, stack.options
     assert options.method != "proper"
+    seeing = [f.frame.fwhm for f in frames]
     made = combine(
         [FrameRows(f.frame, f.scale / adu, int(UNUSABLE)) for f in frames],
         method=options.method,
         weights=[f.depth / adu**2 for f in frames],
         sigmas=[f.sigma / f.scale * adu for f in frames],
         clip=options.reject.threshold,
-        share=options.reject.share,
+        share=star_share(float(np.median(seeing)), min(seeing)),
         memory=bytes_of(options.memory),
         n_threads=options.n_threads,
         progress=lambda done: stack.told(0.7 * done),

@@ -14,6 +14,8 @@ from zogyp.fitsfile import split_path
 from zogyp.frames import Failure, Frame, Preparation, seen_by
 from zogyp.image import Image
 from zogyp.inputs import Given
+from zogyp.measure.exposure import measure
+from zogyp.measure.firstlook import FirstLook
 from zogyp.options import CoaddOptions
 from zogyp.registration import Target, target_of
 
@@ -111,21 +113,29 @@ def choose_grid(given: Sequence[Given], onto: Given | None, options: CoaddOption
 def _own_grid(given: Sequence[Given], options: CoaddOptions, *, best: bool) -> Chosen:
     """The first exposure that can be used, or that of the best seeing, as the grid."""
     failures: list[Failure] = []
-    found: tuple[float, int, Target] | None = None
+    found: tuple[float, int, Target] | None = None  # seeing [px], which, its grid
     for i, one in enumerate(given):
         try:
             seen = seen_by(one, options)
             grid = target_of(seen, options.align)
+            seeing = _seeing(seen, options) if best else 0.0
         except ZogypError as error:
             failures.append(Failure(name_of(one), " ".join(str(error).split())))
             continue
-        if found is None or seen.fwhm < found[0]:
-            found = (seen.fwhm, i, grid)
+        if found is None or seeing < found[0]:
+            found = (seeing, i, grid)
         if not best:
             break
     if found is None:
         raise ZogypError(f"no exposure can be used; the first: {failures[0].path}: {failures[0].reason}")
     return Chosen(found[2], found[1], tuple(failures))
+
+
+def _seeing(seen: FirstLook, options: CoaddOptions) -> float:
+    """FWHM of the PSF [px]: sources alone may mislead in crowded fields."""
+    return measure(
+        seen, background_options=options.background, detect=options.detect, psf_options=options.psf
+    ).psf.fwhm
 
 
 def _key(given: Given) -> tuple[object, ...]:

@@ -7,10 +7,11 @@ against what the coadd has the exposure show, through the exposure's own PSF: to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
+from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter
 
 from zogyp.combination import combine
 from zogyp.core.proper import ProperSum
@@ -49,24 +50,52 @@ def first_sky(frames: Sequence[Scaled], *, memory: int, n_threads: int) -> Float
     return np.nan_to_num(sky, copy=False, nan=0.0)
 
 
-def gross(one: Scaled, sky: FloatImage, fwhm: float) -> tuple[FloatImage, Bool]:
+def star_share(typical: float, own: float) -> float:
+    """Of the brightness of a star in the median of exposures, by how much it may differ in one of them.
+
+    A star's peak goes with the inverse square of the seeing: ``typical`` of most, ``own`` of the one [px].
+    """
+    return GROSS_SHARE * max(1.0, (typical / own) ** 2)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The sky as it seems before there is a coadd.
+
+    Attributes
+    ----------
+    sky : (ny, nx) float32 [flux].
+    fwhm : seeing of most exposures [px].
+    bright : (ny, nx) float32: the largest value of the surroundings [flux].
+    """
+
+    sky: FloatImage
+    fwhm: float
+    bright: FloatImage
+
+
+def guess(sky: FloatImage, fwhm: float) -> Guess:
+    """A guess from its sky."""
+    return Guess(sky, fwhm, maximum_filter(np.abs(sky), 5))
+
+
+def gross(one: Scaled, first: Guess) -> tuple[FloatImage, Bool]:
     """An exposure's pixels, with what cannot be true replaced by the sky; and where that is.
 
     Parameters
     ----------
-    sky : (ny, nx) float32 [flux]
-    fwhm : float
-        Its seeing [px].
+    one : Scaled
+    first : Guess
 
     Returns
     -------
     data : (ny, nx) float32, its own ADU.
     bad : (ny, nx) bool.
     """
-    seen = (one.flux_plane() * sky).astype(np.float32)
+    flux = one.flux_plane()
+    seen = (flux * first.sky).astype(np.float32)
     data, bad = one.frame.plane("data"), one.unusable()
-    # a star's peak goes with the inverse square of the seeing
-    star = GROSS_SHARE * max(1.0, (fwhm / one.frame.fwhm) ** 2) * maximum_filter(np.abs(seen), 5)
+    star = np.float32(star_share(first.fwhm, one.frame.fwhm)) * flux * first.bright
     # what is too bright adds to its own variance: that of the sky and of what should be there tells
     allowed = star + GROSS * one.frame.plane("sigma")
     bad = bad | (np.abs(data - seen) > allowed)
@@ -122,9 +151,9 @@ def _outliers(
     noise = variance / np.float32(4 * np.pi * s**2)
     wide = _significance(smooth, noise, gaussian_filter(light, s, truncate=3.0), options)
     out |= np.abs(wide) > WIDE * options.threshold
-    for _ in range(GROWTH):
-        near = maximum_filter(out.view(np.uint8), 3) > 0
-        out |= near & (np.abs(z) > WINGS)
+    if out.any():
+        around = np.ones((3, 3), bool)
+        out |= binary_dilation(out, around, iterations=GROWTH, mask=np.abs(z) > WINGS)
     return out
 
 
@@ -133,5 +162,5 @@ def _significance(
 ) -> FloatImage:
     """Deviation [sigma]; what a star that varies, or an imperfect PSF, may leave counts as noise."""
     model = np.float32(options.share / options.threshold) * light
-    z: FloatImage = rest / np.sqrt(variance + model**2)
+    z: FloatImage = (rest / np.sqrt(variance + model**2)).astype(np.float32, copy=False)
     return z

@@ -15,7 +15,7 @@ from zogyp.core.proper import ProperCoadd, ProperSum
 from zogyp.core.psfmodel import PSF, fwhm_of, n_terms, polynomial
 from zogyp.image import Flag, FloatImage, MaskImage
 from zogyp.options import CoaddOptions
-from zogyp.outliers import first_sky, gross, judged
+from zogyp.outliers import first_sky, gross, guess, judged
 from zogyp.scaled import Scaled
 
 F8 = NDArray[np.float64]
@@ -104,9 +104,10 @@ def add_all(
         sky = base.begin(total)
         why |= base.scaled.frame.plane("mask")
     fwhm = float(np.median([f.frame.fwhm for f in frames])) if base is None else base.scaled.frame.fwhm
+    seems = guess(sky, fwhm)
     told(0.1)
     for n, one in enumerate(frames, start=1):
-        data, bad = gross(one, sky, fwhm)
+        data, bad = gross(one, seems)
         one.frame.keep("bad", bad)
         if one.sign > 0:
             total.add(one.layer(data, bad))

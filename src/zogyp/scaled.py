@@ -145,6 +145,16 @@ class Scaled:
 
     def power_at(self, tile: Tile) -> NDArray[np.float32]:
         """Noise power of the interpolated pixels of a tile."""
+        if tile.start not in self._covariances:
+            self._covariances[tile.start] = self._covariance(tile)
+        return power(self._covariances[tile.start], tile.shape)
+
+    @cached_property
+    def _covariances(self) -> dict[tuple[int, int], F8]:
+        """Of the tiles that were asked for, by their place: small, and needed several times."""
+        return {}
+
+    def _covariance(self, tile: Tile) -> F8:
         registration = self.frame.registration
         assert registration is not None
         rows, columns = (np.unique(np.linspace(s.start, s.stop - 1, SAMPLES).round()) for s in tile.inner)
@@ -154,7 +164,7 @@ class Scaled:
         cx, cy = np.array([0.0, 1.0, 0.0]) + x.mean(), np.array([0.0, 0.0, 1.0]) + y.mean()
         a, b = registration.transform(cx, cy)
         jacobian = np.array([a[1:] - a[0], b[1:] - b[0]])
-        return power(covariance(self.kernel, u, v, jacobian), tile.shape)
+        return covariance(self.kernel, u, v, jacobian)
 
 
 def scaled(frame: Frame, anchor: Frame) -> Scaled:
