@@ -131,7 +131,7 @@ def align(
 def coadd(
     *images: Path,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
-    onto: str = "first",
+    onto: str | None = None,
     add_to: Path | None = None,
     remove_from: Path | None = None,
     options: Flags = None,
@@ -146,24 +146,26 @@ def coadd(
     output
         File to write; default: coadd.fits, or the coadd that is added to.
     onto
-        Whose pixels the coadd has: first, best (seeing), or an image FILE.fits.
+        Whose pixels the coadd has: first (default), best (seeing), or an image FILE.fits.
     add_to
         Coadd to add the exposures to, from what its file holds.
     remove_from
         Coadd to take the exposures out of.
     """
     from zogyp import cli_output as out
-    from zogyp.coadd_files import write_coadd
+    from zogyp.coadd_files import spare
     from zogyp.coaddition import coadd as add
     from zogyp.survey.alignments import processes
     from zogyp.survey.filelists import listed
 
     chosen = make_options(CoaddOptions, options, common.config)
     names = listed(images)
+    path = output or add_to or remove_from or Path("coadd.fits")
+    spare(path, names)  # before the work
     with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
         result = add(
             names,
-            onto=None if add_to or remove_from else onto,
+            onto=onto,
             options=chosen,
             add_to=add_to,
             remove_from=remove_from,
@@ -171,7 +173,7 @@ def coadd(
             progress=progress,
         )
         progress("writing", 1.0)
-        path = write_coadd(output or add_to or remove_from or Path("coadd.fits"), result)
+        result.write(path)
     if common.json:
         out.print_json({**result.summary, "files": {"coadd": path}})
     elif not common.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from astropy.table import Table
 from zogyp import io
 from zogyp.coadds import Coadd
 from zogyp.companions import KIND, PER_FREQUENCY
-from zogyp.errors import FileError, OptionError
+from zogyp.errors import FileError, OptionError, OutputError
 from zogyp.fitsbytes import Plane
 from zogyp.fitsfile import open_fits, split_path
 from zogyp.headers import put, quiet
@@ -43,9 +44,9 @@ def write_coadd(path: str | os.PathLike[str], coadd: Coadd) -> Path:
         The file cannot be written.
     """
     path = Path(path)
-    _spare(path, coadd)
+    spare(path, coadd.inputs["file"])
     planes: list[Plane] = [
-        ("FLUX", coadd.flux, _cards(BUNIT=("adu", "R / F_R: ADU of the first exposure"))),
+        ("FLUX", coadd.flux, _flux_cards(coadd)),
         *([] if coadd.psf is None else psf_planes(coadd.psf)),
         ("VAR", coadd.variance, _cards(**{KIND: (PER_FREQUENCY, "noise that counts for stars")})),
         ("WEIGHT", coadd.weight, _cards(BUNIT=("1/adu2", "inverse variance of the sky in FLUX"))),
@@ -120,6 +121,23 @@ def _cards(**cards: tuple[str, str]) -> fits.Header:
     return header
 
 
+def _flux_cards(coadd: Coadd) -> fits.Header:
+    """Unit and detector's figures of FLUX."""
+    image, F_R = coadd.image, coadd.F_R
+    header = _cards(BUNIT=("adu", "R / F_R: ADU of the first exposure"))
+    zero = None if image.zero_point is None else image.zero_point - 2.5 * float(np.log10(F_R))
+    figures = (
+        ("GAIN", None if image.gain is None else image.gain * F_R, "[e-/adu] effective gain"),
+        ("RDNOISE", image.read_noise, "[e-] effective read noise"),
+        ("SATURATE", None if image.saturation is None else image.saturation / F_R, "[adu]"),
+        ("MAGZERO", zero, "[mag] of 1 adu"),
+    )
+    for card, value, comment in figures:
+        if value is not None:
+            put(header, card, value, comment)
+    return header
+
+
 def _bits() -> fits.Header:
     """What the bits of the mask mean."""
     header = fits.Header()
@@ -129,11 +147,21 @@ def _bits() -> fits.Header:
     return header
 
 
-def _spare(path: Path, coadd: Coadd) -> None:
-    """Refuse to replace an exposure."""
+def spare(path: Path, inputs: Iterable[object]) -> None:
+    """Refuse to write where an exposure, or a directory, is.
+
+    Raises
+    ------
+    OptionError
+        The path is one of the inputs.
+    OutputError
+        It is a directory.
+    """
+    if os.path.isdir(path):
+        raise OutputError(path, "it is a directory")
     if not os.path.exists(path):
         return
-    for given in coadd.inputs["file"]:
+    for given in inputs:
         source = split_path(str(given))[0]
         if os.path.exists(source) and os.path.samefile(path, source):
             raise OptionError("output", str(path), "another file than the exposures", "It is one of them.")

@@ -16,10 +16,10 @@ from zogyp import __version__
 from zogyp.coadds import HIDDEN, Coadd, described, detector, input_table, typical_noise
 from zogyp.combination import bytes_of, combine
 from zogyp.errors import OptionError, OutputError, StarsError, ZogypError
-from zogyp.frames import Failure, Frame, FrameRows
+from zogyp.frames import Failure, Frame, FrameRows, reason_of
 from zogyp.gathering import Gathered, gather
 from zogyp.image import UNUSABLE
-from zogyp.incremental import as_added, base_of, checked_names, frame_of, joined, opened_coadd
+from zogyp.incremental import as_added, base_of, frame_of, joined, known_ones, opened_coadd
 from zogyp.inputs import Given
 from zogyp.options import CoaddOptions
 from zogyp.outliers import star_share
@@ -139,7 +139,6 @@ def _coadd(
     start: Frame | None = None
     with watch.stage("measure", 0.0):
         if old is not None:
-            images, again = checked_names(images, old, remove=remove, allowed=options.allow_duplicates)
             start = frame_of(old, folder / "base", options)
         gathered = gather(
             images,
@@ -149,16 +148,22 @@ def _coadd(
             executor=executor,
             told=lambda name, done: watch.tell(Path(name).name, 0.6 * done),
         )
+    measured = gathered.frames
+    if old is not None:
+        measured, again = known_ones(measured, old, remove=remove, allowed=options.allow_duplicates)
     with watch.stage("match", 0.6):
-        frames, failures = _scaled(gathered.frames, start or gathered.anchor, options)
+        frames, failures = _scaled(measured, start or gathered.anchor, options)
         failures = [*gathered.failures, *failures]
     begun = None if old is None or start is None else (old, start, remove)
     stack = _stack(frames, gathered, options, lambda done: watch.tell("add", 0.65 + 0.35 * done), begun)
     with watch.stage("add", 0.65):
         result = _proper(stack) if options.method == "proper" else _plain(stack)
+    left_out = [{"path": f.path, "reason": f.reason} for f in failures] + result.summary.get("left_out", [])
+    if options.strict and left_out:
+        raise ZogypError(f"an exposure cannot be used: {left_out[0]['path']}: {left_out[0]['reason']}")
     figures = {
         "version": __version__,
-        "left_out": [{"path": f.path, "reason": f.reason} for f in failures],
+        "left_out": left_out,
         "duplicates": [*again, *gathered.duplicates],
         "options": asdict(options),
     }
@@ -176,7 +181,7 @@ def _scaled(
         except StarsError as error:
             if options.strict:
                 raise
-            failures.append(Failure(frame.path, " ".join(str(error).split())))
+            failures.append(Failure(frame.path, reason_of(error, frame.path)))
     if not found:
         raise ZogypError(f"no exposure can be used; the first: {failures[0].path}: {failures[0].reason}")
     return found, failures
@@ -202,11 +207,10 @@ def _stack(
 
 def _proper(stack: Stack) -> Coadd:
     """The proper sum."""
-    frames, base, adu = stack.frames, stack.base, stack.adu
-    summed = add_all(frames, stack.shape, stack.options, stack.told, base)
+    base, adu = stack.base, stack.adu
+    summed = add_all(stack.frames, stack.shape, stack.options, stack.told, base)
+    frames = summed.frames
     made = summed.total.result(stamp_size(frames, summed.total.plan, base))
-    if not made.F_R > 0:
-        raise OptionError("remove_from", f"{len(frames)} exposures", "fewer than the coadd has")
     everything = frames if base is None else [base.scaled, *frames]
     psf = psf_of(made, everything, stack.shape)
     R, variance, hidden = made.R, made.variance, (summed.mask & HIDDEN) > 0
@@ -235,8 +239,13 @@ def _proper(stack: Stack) -> Coadd:
             "F_R": F_R,
             "fwhm": psf.fwhm,
             "n_tiles": len(summed.total.plan),
+            "left_out": [{"path": f.frame.path, "reason": _other_sky(share)} for f, share in summed.dropped],
         },
     )
+
+
+def _other_sky(share: float) -> str:
+    return f"shows another sky: the other exposures contradict {share:.0%} of its light (trailed? misplaced?)"
 
 
 def _plain(stack: Stack) -> Coadd:

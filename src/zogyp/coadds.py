@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,12 @@ class Coadd:
         """R / F_R [ADU of the first exposure]."""
         return self.R / np.float32(self.F_R)
 
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write one FITS file that holds all of it; see `zogyp.coadd_files.write_coadd`."""
+        from zogyp.coadd_files import write_coadd  # which knows this class
+
+        return write_coadd(path, self)
+
 
 def input_table(frames: Sequence[Scaled], rejected: Sequence[int], adu: float) -> Table:
     """What each exposure is and what it brings.
@@ -106,6 +114,7 @@ def input_table(frames: Sequence[Scaled], rejected: Sequence[int], adu: float) -
         "n_stars": ([f.frame.psf.n_stars for f in frames], "", "stars its PSF was made of"),
         "rejected": (list(rejected), "", "pixels that the other exposures contradict"),
         **surfaces(frames, adu),
+        "digest": ([f.frame.digest.hex() for f in frames], "", "of the pixels as they were read"),
         "seconds": ([round(f.frame.seconds, 2) for f in frames], "s", "to measure it"),
     }
     return Table(
@@ -254,7 +263,7 @@ def described(
     for card, value, comment in (
         ("GAIN", found.gain, "[e-/unit of the pixels] effective gain"),
         ("RDNOISE", found.read_noise, "[e-] effective read noise"),
-        ("SATURATE", found.saturation, "[unit of the pixels] brightest star that saturates nowhere"),
+        ("SATURATE", found.saturation, "[unit of the pixels] peak of a star that saturates everywhere"),
         ("MAGZERO", found.zero_point, "[mag] of 1 unit of the pixels"),
         ("EXPTIME", found.exptime, "[s] sum of the exposures"),
     ):

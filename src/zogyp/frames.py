@@ -79,6 +79,10 @@ class Frame:
         """A plane, mapped from the disk."""
         return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a plane of that name."""
+        return (self.folder / f"{name}.npy").exists()
+
     def keep(self, name: str, plane: NDArray[Any]) -> None:
         """Put one more plane on the disk.
 
@@ -140,6 +144,14 @@ class Failure:
     seconds: float = 0.0
 
 
+def reason_of(error: ZogypError, path: str) -> str:
+    """An error in one line, without the name of the file that is named beside it."""
+    text = " ".join(str(error).split())
+    for name in (path, os.path.basename(path)):
+        text = text.removeprefix(f"{name}: ")
+    return text
+
+
 @dataclass(frozen=True)
 class Preparation:
     """One exposure to be measured on a grid: the same for one core, many, and other machines.
@@ -160,7 +172,7 @@ class Preparation:
         except OutputError:
             raise  # no room for any exposure
         except ZogypError as error:
-            return Failure(self.path, " ".join(str(error).split()), time.perf_counter() - start)
+            return Failure(self.path, reason_of(error, self.path), time.perf_counter() - start)
         except MemoryError:
             return Failure(self.path, "not enough memory", time.perf_counter() - start)
         return replace(frame, seconds=time.perf_counter() - start)

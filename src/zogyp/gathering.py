@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zogyp.errors import OptionError, ZogypError
 from zogyp.fitsfile import split_path
-from zogyp.frames import Failure, Frame, Preparation, seen_by
+from zogyp.frames import Failure, Frame, Preparation, reason_of, seen_by
 from zogyp.image import Image
 from zogyp.inputs import Given
 from zogyp.measure.exposure import measure
@@ -120,7 +120,7 @@ def _own_grid(given: Sequence[Given], options: CoaddOptions, *, best: bool) -> C
             grid = target_of(seen, options.align)
             seeing = _seeing(seen, options) if best else 0.0
         except ZogypError as error:
-            failures.append(Failure(name_of(one), " ".join(str(error).split())))
+            failures.append(Failure(name_of(one), reason_of(error, name_of(one))))
             continue
         if found is None or seeing < found[0]:
             found = (seeing, i, grid)

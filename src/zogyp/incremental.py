@@ -13,10 +13,9 @@ from astropy.table import Table, vstack
 from zogyp.coadd_files import read_coadd
 from zogyp.coadds import Coadd, surface_of
 from zogyp.errors import OptionError
-from zogyp.fitsfile import split_path
 from zogyp.frames import Frame, kept
 from zogyp.image import UNUSABLE
-from zogyp.inputs import Given, opened
+from zogyp.inputs import opened
 from zogyp.measure.exposure import measure
 from zogyp.options import CoaddOptions
 from zogyp.propersum import Base
@@ -73,42 +72,44 @@ def base_of(coadd: Coadd, frame: Frame) -> Base:
     return Base(replace(scaled(frame, frame), floor=coadd.psf_noise), coadd.coverage)
 
 
-def checked_names(
-    given: Sequence[Given], coadd: Coadd, *, remove: bool, allowed: bool
-) -> tuple[list[Given], list[str]]:
+def known_ones(
+    frames: Sequence[Frame], coadd: Coadd, *, remove: bool, allowed: bool
+) -> tuple[list[Frame], list[str]]:
     """The exposures that may be added to a coadd or taken out of it, and those that were in it already.
+
+    Told by their pixels: names may repeat, and files may move.
 
     Raises
     ------
     OptionError
-        One is to be taken out that is not in it.
+        One is to be taken out that is not in it, or all are; none is new.
     """
-    there = {_key(str(name)) for name in coadd.inputs["file"]}
-    inside = [isinstance(g, str | os.PathLike) and _key(os.fspath(g)) in there for g in given]
+    there = {str(digest) for digest in coadd.inputs["digest"]}
+    inside = [f.digest.hex() in there for f in frames]
     if remove:
-        for one, known in zip(given, inside, strict=True):
-            if not known:
-                names = ", ".join(map(str, coadd.inputs["file"][:5]))
-                raise OptionError("remove_from", str(one), f"an exposure of the coadd ({names} ...)")
-        return list(given), []
+        strange = [f.path for f, known in zip(frames, inside, strict=True) if not known]
+        if strange:
+            names = ", ".join(map(str, coadd.inputs["file"][:5]))
+            raise OptionError("remove_from", strange[0], f"an exposure of the coadd ({names} ...)")
+        if len({f.digest for f in frames}) >= len(there):
+            raise OptionError("remove_from", f"all {len(frames)} exposures", "fewer than the coadd has")
+        return list(frames), []
     if allowed:
-        return list(given), []
-    new = [g for g, known in zip(given, inside, strict=True) if not known]
-    again = [f"{g} (in the coadd already)" for g, known in zip(given, inside, strict=True) if known]
+        return list(frames), []
+    new = [f for f, known in zip(frames, inside, strict=True) if not known]
+    again = [f"{f.path} (in the coadd already)" for f, known in zip(frames, inside, strict=True) if known]
+    if not new:
+        what = f"{len(again)} exposures that are in the coadd already"
+        raise OptionError("add_to", what, "given a new one at least")
     return new, again
-
-
-def _key(path: str) -> str:
-    """What two spellings of one file share: coadds may be read elsewhere, so the name must do."""
-    return split_path(path)[0].name + str(split_path(path)[1] or "")
 
 
 def as_added(frames: Sequence[Scaled], coadd: Coadd) -> list[Scaled]:
     """Frames with the flux scales and places with which they once were added, to be taken out."""
-    rows = {_key(str(row["file"])): row for row in coadd.inputs}
+    rows = {str(row["digest"]): row for row in coadd.inputs}
     out = []
     for one in frames:
-        row, shape = rows[_key(one.frame.path)], coadd.R.shape
+        row, shape = rows[one.frame.digest.hex()], coadd.R.shape
         out.append(
             replace(
                 one,
@@ -128,8 +129,8 @@ def joined(old: Coadd, base: Scaled, table: Table, frames: Sequence[Scaled]) -> 
     before = old.inputs.copy()
     before["weight"] = before["weight"] * (base.depth / total)
     if frames and frames[0].sign < 0:
-        gone = {_key(f.frame.path) for f in frames}
-        return before[[_key(str(name)) not in gone for name in before["file"]]]
+        gone = {f.frame.digest.hex() for f in frames}
+        return before[[str(digest) not in gone for digest in before["digest"]]]
     now = table.copy()
     now["weight"] = now["weight"] * (sum(f.depth for f in frames) / total)
     return vstack([before, now], metadata_conflicts="silent")

@@ -24,6 +24,9 @@ from zogyp.scaled import Scaled
 Bool = NDArray[np.bool_]
 GROSS = 8.0  # sigma beyond which a pixel is out before there is a coadd
 GROSS_SHARE = 1.5  # of the brightest neighbour in the median that a star of the same seeing may differ by
+LEAST_SHARE = 1e-3  # of the noise that is left where one exposure holds all information
+BRIGHT = 10.0  # sigma of the sky beyond which light must be the same in all exposures
+ENOUGH = 100  # pixels of such light that can tell of a whole exposure
 GROWTH = 6  # px along which the wings of what is out are followed
 WIDE = 1.4  # times the threshold for what is as wide as a star: skies and PSFs are never known to their noise
 WINGS = 2.5  # sigma beyond which a neighbour of what is out goes out too
@@ -102,46 +105,65 @@ def gross(one: Scaled, first: Guess) -> tuple[FloatImage, Bool]:
     return np.where(bad, seen, data), bad
 
 
-def judged(
-    one: Scaled, total: ProperSum, doubtful: Bool, options: RejectOptions, sky_options: BackgroundOptions
-) -> tuple[FloatImage, Bool, Bool]:
+@dataclass(frozen=True)
+class Judgement:
     """An exposure's pixels beside what the coadd has it show.
 
-    Parameters
+    Attributes
     ----------
-    total : ProperSum
-        Of all exposures, this one among them.
-    doubtful : (ny, nx) bool
-        Pixels that say nothing of its level.
-
-    Returns
-    -------
     data : (ny, nx) float32
         Its own pixels, on the sky level of the coadd; those that are bad replaced by the prediction.
     bad : (ny, nx) bool
-    out : (ny, nx) bool
-        Those among the bad that the coadd contradicts.
+    out : (n,) indices of pixels among the bad that the coadd contradicts.
+    own, z : (n,) float32, what those pixels show, and how far from the prediction that is [sigma].
+    contradicted : share of the light above 10 sigma of the sky that is contradicted, 0 ... 1.
+    """
+
+    data: FloatImage
+    bad: Bool
+    out: NDArray[np.intp]
+    own: FloatImage
+    z: FloatImage
+    contradicted: float
+
+
+def judged(
+    one: Scaled, total: ProperSum, doubtful: Bool, options: RejectOptions, sky_options: BackgroundOptions
+) -> Judgement:
+    """Judge an exposure by the sum of all, this one among them.
+
+    Parameters
+    ----------
+    doubtful : (ny, nx) bool
+        Pixels that say nothing of its sky level.
     """
     own_bad = one.unusable()
     prediction, share = total.predict(one.view())
     rest = one.frame.plane("data") - prediction
     light = np.abs(prediction)
     sigma2 = one.frame.plane("sigma") ** 2
-    variance = share * sigma2 + np.maximum(one.frame.plane("variance") - sigma2, 0)
+    variance = np.maximum(share, LEAST_SHARE) * sigma2
+    variance += np.maximum(one.frame.plane("variance") - sigma2, 0)
     loud = own_bad | doubtful | (rest**2 > 9 * (variance + (options.share * light) ** 2))
     rest -= mesh_level(rest, loud, sky_options.mesh)
-    out = np.zeros_like(own_bad)
-    if options.outliers:
-        out = _outliers(np.where(own_bad, 0, rest), variance, light, one.frame.fwhm, options)
-        out &= ~own_bad
-    bad = own_bad | out
-    return np.where(bad, prediction, prediction + rest), bad, out
+    own = prediction + rest
+    if not options.outliers:
+        none = np.zeros(0, np.float32)
+        return Judgement(np.where(own_bad, prediction, own), own_bad, np.zeros(0, np.intp), none, none, 0.0)
+    z, outlying = _outliers(np.where(own_bad, 0, rest), variance, light, one.frame.fwhm, options)
+    outlying &= ~own_bad
+    bright = (light > BRIGHT * np.sqrt(sigma2)) & ~own_bad
+    contradicted = float(outlying[bright].mean()) if np.count_nonzero(bright) > ENOUGH else 0.0
+    bad = own_bad | outlying
+    out = np.flatnonzero(outlying)
+    data = np.where(bad, prediction, own)
+    return Judgement(data, bad, out, own.ravel()[out], np.abs(z.ravel()[out]), contradicted)
 
 
 def _outliers(
     rest: FloatImage, variance: FloatImage, light: FloatImage, fwhm: float, options: RejectOptions
-) -> Bool:
-    """Pixels too far from the prediction, with their wings; and faint outliers as wide as a star."""
+) -> tuple[FloatImage, Bool]:
+    """Deviations [sigma]; pixels too far off, with their wings, and faint outliers as wide as a star."""
     z = _significance(rest, variance, maximum_filter(light, 3), options)
     out: Bool = np.abs(z) > options.threshold
     s = max(fwhm, 1.5) / 2.3548
@@ -154,7 +176,7 @@ def _outliers(
     if out.any():
         around = np.ones((3, 3), bool)
         out |= binary_dilation(out, around, iterations=GROWTH, mask=np.abs(z) > WINGS)
-    return out
+    return z, out
 
 
 def _significance(

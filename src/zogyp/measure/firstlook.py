@@ -107,7 +107,7 @@ def _is_photon_noise(image: Image, noise: SkyNoise, level: FloatImage) -> bool:
     expected = float(np.median(level)) / image.gain + (image.read_noise / image.gain) ** 2
     if not expected > 0:
         return False
-    return abs(float(np.median(noise.sigma)) / np.sqrt(expected) - 1) < AS_EXPECTED
+    return abs(float(np.median(noise.sigma)) / float(np.sqrt(expected)) - 1) < AS_EXPECTED
 
 
 def _without_spikes(
