@@ -19,6 +19,7 @@ PAGE = Path(__file__).parent / "cli.md"
 BEGIN = "<!-- made by docs/make_cli.py from here on -->\n"
 PAIR = {"new": "ref", "image": "ref"}  # groups that differ in nothing but the image: one row tells both
 WORDS = {int: "whole number", float: "number", str: "file", bool: "yes or no"}
+TEXTS = {"memory": "size", "scratch": "folder"}  # options whose text is no file
 
 
 def page(hand_written: str) -> str:
@@ -107,7 +108,7 @@ def _allowed(options: Any, leaf: Leaf) -> str:
         return ", ".join(_code(str(v)) for v in get_args(leaf.hint))
     if get_origin(leaf.hint) is tuple:
         return f"{len(get_args(leaf.hint))} whole numbers"
-    words, low, high = WORDS[kinds[0]], meta.get("low"), meta.get("high")
+    words, low, high = TEXTS.get(leaf.key[-1], WORDS[kinds[0]]), meta.get("low"), meta.get("high")
     if low == 1e-30:  # what `options.py` writes for "larger than 0"
         return f"{words} above 0"
     if low is not None and high is not None:
