@@ -161,7 +161,7 @@ def coadd(
     chosen = make_options(CoaddOptions, options, common.config)
     names = listed(images)
     path = output or add_to or remove_from or Path("coadd.fits")
-    spare(path, names)  # before the work
+    spare(path, [*names, onto or ""])  # before the work
     with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
         result = add(
             names,

@@ -44,7 +44,7 @@ def write_coadd(path: str | os.PathLike[str], coadd: Coadd) -> Path:
         The file cannot be written.
     """
     path = Path(path)
-    spare(path, coadd.inputs["file"])
+    spare(path, [*coadd.inputs["file"], *coadd.summary.get("given", ())])
     planes: list[Plane] = [
         ("FLUX", coadd.flux, _flux_cards(coadd)),
         *([] if coadd.psf is None else psf_planes(coadd.psf)),

@@ -17,7 +17,7 @@ from zogyp.coadds import HIDDEN, Coadd, described, detector, input_table, typica
 from zogyp.combination import bytes_of, combine
 from zogyp.errors import OptionError, OutputError, StarsError, ZogypError
 from zogyp.frames import Failure, Frame, FrameRows, reason_of
-from zogyp.gathering import Gathered, gather
+from zogyp.gathering import Gathered, gather, name_of
 from zogyp.image import UNUSABLE
 from zogyp.incremental import as_added, base_of, frame_of, joined, known_ones, opened_coadd
 from zogyp.inputs import Given
@@ -163,6 +163,7 @@ def _coadd(
         raise ZogypError(f"an exposure cannot be used: {left_out[0]['path']}: {left_out[0]['reason']}")
     figures = {
         "version": __version__,
+        "given": [name_of(g) for g in (*images, onto) if g is not None],
         "left_out": left_out,
         "duplicates": [*again, *gathered.duplicates],
         "options": asdict(options),

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zogyp.errors import OptionError, ZogypError
+from zogyp.errors import OptionError, StarsError, ZogypError
 from zogyp.fitsfile import split_path
 from zogyp.frames import Failure, Frame, Preparation, reason_of, seen_by
 from zogyp.image import Image
@@ -52,6 +52,7 @@ class Chosen:
     grid: Target
     index: int | None
     failures: tuple[Failure, ...] = ()
+    failed: tuple[int, ...] = ()
 
 
 def gather(
@@ -76,8 +77,7 @@ def gather(
     if not given:
         raise OptionError("images", "none", "one at least")
     chosen = choose_grid(given, onto, options)
-    failed = {f.path for f in chosen.failures}
-    left = [i for i, g in enumerate(given) if name_of(g) not in failed or i == chosen.index]
+    left = [i for i in range(len(given)) if i not in chosen.failed]
     alone = options if len(left) == 1 else replace(options, threads=1)
     jobs = [
         Preparation(given[i], scratch / f"{i:05d}", alone, None if i == chosen.index else chosen.grid)
@@ -113,14 +113,18 @@ def choose_grid(given: Sequence[Given], onto: Given | None, options: CoaddOption
 def _own_grid(given: Sequence[Given], options: CoaddOptions, *, best: bool) -> Chosen:
     """The first exposure that can be used, or that of the best seeing, as the grid."""
     failures: list[Failure] = []
+    failed: list[int] = []
     found: tuple[float, int, Target] | None = None  # seeing [px], which, its grid
     for i, one in enumerate(given):
         try:
             seen = seen_by(one, options)
             grid = target_of(seen, options.align)
+            if len(grid.stars) < options.psf.min_stars:
+                raise StarsError("a grid for others", len(grid.stars), options.psf.min_stars)
             seeing = _seeing(seen, options) if best else 0.0
         except ZogypError as error:
             failures.append(Failure(name_of(one), reason_of(error, name_of(one))))
+            failed.append(i)
             continue
         if found is None or seeing < found[0]:
             found = (seeing, i, grid)
@@ -128,7 +132,7 @@ def _own_grid(given: Sequence[Given], options: CoaddOptions, *, best: bool) -> C
             break
     if found is None:
         raise ZogypError(f"no exposure can be used; the first: {failures[0].path}: {failures[0].reason}")
-    return Chosen(found[2], found[1], tuple(failures))
+    return Chosen(found[2], found[1], tuple(failures), tuple(failed))
 
 
 def _seeing(seen: FirstLook, options: CoaddOptions) -> float:

@@ -145,12 +145,13 @@ class Scaled:
 
     def power_at(self, tile: Tile) -> NDArray[np.float32]:
         """Noise power of the interpolated pixels of a tile."""
-        if tile.start not in self._covariances:
-            self._covariances[tile.start] = self._covariance(tile)
-        return power(self._covariances[tile.start], tile.shape)
+        place = (tile.index, *tile.start)
+        if place not in self._covariances:
+            self._covariances[place] = self._covariance(tile)
+        return power(self._covariances[place], tile.shape)
 
     @cached_property
-    def _covariances(self) -> dict[tuple[int, int], F8]:
+    def _covariances(self) -> dict[tuple[int, ...], F8]:
         """Of the tiles that were asked for, by their place: small, and needed several times."""
         return {}
 
