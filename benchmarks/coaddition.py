@@ -6,8 +6,8 @@ Without arguments a stack is made: dithered exposures of one field whose seeing,
 with cosmic rays, and trails of satellites in two. A table of true stars has the columns x, y [px of the
 first exposure, from 0] and flux.
 
-All exposures are registered and measured once by us. SWarp (WEIGHTED and CLIPPED, no resampling, no
-background) gets the same pixels, with weight maps of their noise and our flux scales. Each coadd is then
+All exposures are registered and measured once by us. SWarp (WEIGHTED and CLIPPED, no interpolation,
+no background) gets the same pixels, with weight maps of their noise and our flux scales. Each coadd is then
 filtered with its PSF (that of a proper coadd is known, that of the others is measured on them), and for
 isolated faint stars the filtered value over the scatter of blank sky is their S/N. Printed: the median of
 S/N over the optimum (with the measured PSFs and noise) and over that of the proper coadd; pixels of blank
@@ -134,8 +134,13 @@ def swarp(program: str, kind: str, stack: Stack, folder: Path) -> tuple[F8, None
         header = fits.Header()
         for i, n in ((1, nx), (2, ny)):
             header[f"CTYPE{i}"] = ("RA---TAN", "DEC--TAN")[i - 1]
-            header[f"CRPIX{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"] = n / 2, 10.0, (-1, 1)[i - 1] / 3600
+            header[f"CRPIX{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"] = (
+                (n + 1) / 2,
+                10.0,
+                (-1, 1)[i - 1] / 3600,
+            )
         header["FLXSCALE"] = stack.adu / one.scale
+        header["GAIN"] = one.frame.exposure.noise.gain or 1.0
         usable = (one.frame.plane("mask") & np.uint16(UNUSABLE)) == 0
         weight = np.where(usable, 1 / one.frame.plane("sigma") ** 2, 0)
         names.append(str(folder / f"e{j:02d}.fits"))
@@ -144,7 +149,12 @@ def swarp(program: str, kind: str, stack: Stack, folder: Path) -> tuple[F8, None
     options = {
         "COMBINE_TYPE": kind,
         "WEIGHT_TYPE": "MAP_WEIGHT",
-        "RESAMPLE": "N",
+        "RESAMPLING_TYPE": "NEAREST",  # onto the very pixels: without it CLIPPED clips nothing
+        "CENTER_TYPE": "MANUAL",
+        "CENTER": "10.0,10.0",
+        "PIXELSCALE_TYPE": "MANUAL",
+        "PIXEL_SCALE": "1.0",
+        "IMAGE_SIZE": f"{nx},{ny}",
         "SUBTRACT_BACK": "N",
         "FSCALASTRO_TYPE": "NONE",
         "RESCALE_WEIGHTS": "N",
