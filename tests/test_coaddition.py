@@ -187,7 +187,7 @@ def test_coverage_is_where_exposures_reach(whole, covered, quiet, blank):
 
 def test_summary_and_scale(whole):
     F_R = np.sqrt(sum(t.depth for t in TAKES))
-    assert whole.F_R == pytest.approx(F_R, rel=0.01)  # noise to one or two per cent, of six exposures
+    assert pytest.approx(F_R, rel=0.01) == whole.F_R  # noise to one or two per cent, of six exposures
     assert whole.summary["method"] == "proper" and whole.summary["n_exposures"] == N
     assert whole.summary["left_out"] == whole.summary["duplicates"] == []
     assert whole.summary["F_R"] == whole.F_R and whole.summary["fwhm"] == whole.psf.fwhm
@@ -360,7 +360,7 @@ def test_psf_is_that_of_the_equation(whole):
 
 
 def test_photons_of_stars_count_as_noise(whole, field):
-    """A star adds to the variance its light over the effective gain: in all, as the exposures' PSFs differ."""
+    """A star adds to the variance its light over the effective gain, as the exposures' PSFs differ."""
     more = light = 0.0
     for i in np.argsort(-field.flux)[:25]:
         x, y = round(field.x[i]), round(field.y[i])
@@ -450,7 +450,7 @@ def test_coadd_is_read_back(whole, written):
         np.testing.assert_array_equal(getattr(back, name), getattr(whole, name))
     nothing = np.where(np.isnan(whole.R), np.uint16(Flag.NO_DATA), np.uint16(0))
     np.testing.assert_array_equal(back.mask, whole.mask | nothing)
-    assert back.F_R == pytest.approx(whole.F_R, rel=1e-9)
+    assert pytest.approx(whole.F_R, rel=1e-9) == back.F_R
     assert back.psf_noise == pytest.approx(whole.psf_noise, rel=1e-6)
     np.testing.assert_allclose(back.psf.basis, whole.psf.basis, atol=1e-7)
     assert (back.psf.order, back.psf.n_stars) == (whole.psf.order, whole.psf.n_stars)
@@ -537,7 +537,7 @@ def five(paths, memory):
 def test_adding_to_a_coadd_is_adding_all_at_once(five, whole, paths, inner, blank, tmp_path):
     path = write_coadd(tmp_path / "five.fits", five)
     made = zogyp.coadd(paths[5:], add_to=path, options=ONE)
-    assert made.F_R == pytest.approx(whole.F_R, rel=2e-3)
+    assert pytest.approx(whole.F_R, rel=2e-3) == made.F_R
     same = inner & blank
     difference = (made.R - whole.R)[same]
     assert difference.std() < 0.05 and abs(difference.mean()) < 0.05
@@ -556,7 +556,7 @@ def test_an_exposure_is_taken_out_of_a_coadd(whole, paths, memory, inner, blank,
     others = zogyp.coadd([paths[0], *paths[2:]], options=ONE, executor=memory)
     path = write_coadd(tmp_path / "whole.fits", whole)
     made = zogyp.coadd([paths[1]], remove_from=path, options=ONE)
-    assert made.F_R == pytest.approx(others.F_R, rel=2e-3)
+    assert pytest.approx(others.F_R, rel=2e-3) == made.F_R
     same = inner & blank
     assert (made.R - others.R)[same].std() < 0.1
     assert (whole.R - others.R)[same].std() > 0.15
@@ -575,7 +575,7 @@ def test_order_of_the_list_does_not_matter_but_for_the_grid(whole, paths, memory
     np.testing.assert_array_equal(made.coverage, whole.coverage)
     assert list(made.inputs["file"]) == paths[::-1]
     scale = whole.inputs["flux_scale"][5]
-    assert made.F_R == pytest.approx(whole.F_R / scale, rel=1e-4)
+    assert pytest.approx(whole.F_R / scale, rel=1e-4) == made.F_R
     brightest = float(np.nanmax(np.abs(whole.flux)))
     np.testing.assert_allclose(made.flux, whole.flux * scale, atol=1e-4 * brightest)
 
@@ -629,7 +629,7 @@ def white(coadd, where, noise=0.01):
 
 def test_exposures_of_any_shape_are_taken(three, few, empty_sky):
     assert three.R.shape == SMALL and three.summary["n_exposures"] == 3
-    assert three.F_R == pytest.approx(np.sqrt(sum(t.depth for t in FEW)), rel=0.03)  # noise to some per cent
+    assert pytest.approx(np.sqrt(sum(t.depth for t in FEW)), rel=0.03) == three.F_R  # noise to some per cent
     assert white(three, empty_sky)
     assert three.coverage[70, 70] == 3
 
@@ -644,7 +644,7 @@ def test_grid_of_the_best_seeing(few, memory, tmp_path):
     assert WCS(written).wcs.crpix == pytest.approx(crpix), "not that of the first, whose cards it has"
     assert list(made.inputs["file"]) == few
     # units are the first exposure's, whatever the grid
-    assert made.F_R == pytest.approx(np.sqrt(sum(t.depth for t in FEW)), rel=0.03)
+    assert pytest.approx(np.sqrt(sum(t.depth for t in FEW)), rel=0.03) == made.F_R
 
 
 def test_grid_of_an_image_that_is_not_added(few, plot, tmp_path):
@@ -654,7 +654,7 @@ def test_grid_of_an_image_that_is_not_added(few, plot, tmp_path):
     assert made.R.shape == take.shape and list(made.inputs["file"]) == few[:2]
     assert made.inputs["resampled"].all()
     np.testing.assert_allclose(made.inputs["rotation"], -15, atol=0.05)  # 0.05 px at 70 px, of 20 stars
-    assert made.F_R == pytest.approx(np.sqrt(sum(t.depth for t in FEW[:2])), rel=0.03)
+    assert pytest.approx(np.sqrt(sum(t.depth for t in FEW[:2])), rel=0.03) == made.F_R
     crpix = WCS(fits.getheader(path)).wcs.crpix
     assert made.image.wcs.wcs.crpix == pytest.approx(crpix)
     assert np.isnan(made.R).any(), "its corners are beyond the exposures"
@@ -686,7 +686,7 @@ def test_duplicates_count_as_often_as_they_are_listed_where_wanted(few, pair, me
     made = zogyp.coadd([*few[:2], few[1]], options=replace(ONE, allow_duplicates=True), executor=memory)
     assert len(made.inputs) == 3 and made.summary["duplicates"] == []
     depth = pair.inputs["weight"] * pair.F_R**2
-    assert made.F_R == pytest.approx(np.sqrt(depth[0] + 2 * depth[1]), rel=2e-3)  # medians over the field
+    assert pytest.approx(np.sqrt(depth[0] + 2 * depth[1]), rel=2e-3) == made.F_R  # medians over the field
 
 
 # ---------------------------------------------------------------- what cannot be used
@@ -826,7 +826,7 @@ def test_two_exposures_with_cosmic_rays_in_one(pair, plot, empty_sky):
 def test_a_single_exposure(plot, few, memory, empty_sky):
     made = zogyp.coadd(few[:1], options=ONE, executor=memory)
     assert made.summary["n_exposures"] == 1 and list(made.inputs["weight"]) == [1.0]
-    assert made.F_R == pytest.approx(1 / FEW[0].sigma, rel=0.03)  # noise to some per cent
+    assert pytest.approx(1 / FEW[0].sigma, rel=0.03) == made.F_R  # noise to some per cent
     assert white(made, empty_sky)
     P = skies.stamp(stacks.moffat(FEW[0].fwhm), 0, 0, 21)
     # its own PSF, at the middle: filtering by its conjugate over its modulus leaves the modulus
@@ -918,7 +918,7 @@ def test_clipped_mean_has_no_cosmic_rays(plain, plot):
 
 @pytest.mark.parametrize("method", ["median", "mean", "clipped"])
 def test_variance_of_plain_methods(plain, plot, method):
-    """Within the error of a spread, and the noise of exposures to one per cent; a median's is for equal noise."""
+    """Within the error of a spread and one per cent of the noise; a median's is for equal noise."""
     made = plain[method]
     where = rayless() & (plot.light(ALIKE[0]) < 0.1 * ALIKE[0].sigma)
     R = made.R[where].astype(float)

@@ -1,4 +1,4 @@
-"""The noise that interpolation leaves, against what resampled white noise shows and against scipy's spline."""
+"""The noise that interpolation leaves, against resampled white noise and against scipy's spline."""
 
 from __future__ import annotations
 

@@ -31,7 +31,17 @@ def test_names_stay_as_they_are_and_in_their_order(here):
 
 
 def test_a_folder_stands_for_its_fits_files_by_name(here):
-    fits = ["B.FITS", "a.fits", "c.fit", "d.fts", "e.fits.fz", "f.fits.gz", "g.Fits.Z", "h.fit.bz2", "i.fts.xz"]
+    fits = [
+        "B.FITS",
+        "a.fits",
+        "c.fit",
+        "d.fts",
+        "e.fits.fz",
+        "f.fits.gz",
+        "g.Fits.Z",
+        "h.fit.bz2",
+        "i.fts.xz",
+    ]
     touch(*(f"night/{n}" for n in fits))
     touch("night/notes.txt", "night/fits", "night/x.fits.txt", "night/.hidden.fits", "night/a.fits.tmp")
     touch("night/deeper.fits/z.fits")  # a folder
@@ -125,7 +135,7 @@ def test_names_with_brackets_that_exist_are_names(here):
 
 
 def test_an_extension_is_no_pattern(here):
-    """``file.fits[2]`` is a file and its extension, where that file is there; so is one of a bracketed name."""
+    """``file.fits[2]`` is a file and its extension, if that is there; so is one of a bracketed name."""
     touch("a.fits", "a.fits2", "n[3].fits")
     assert listed(["a.fits[2]", "a.fits[SCI,1]", "a.fits[*]"]) == ["a.fits[2]", "a.fits[SCI,1]", "a.fits[*]"]
     assert listed(["n[3].fits[1]"]) == ["n[3].fits[1]"]

@@ -138,7 +138,7 @@ def test_sum_is_the_equation(shape):
     made, want = added(exposures).result(9), literal(exposures)
     # float32 transforms keep about 1e-6 of the largest value; R has a spread of 1
     np.testing.assert_allclose(made.R, want["R"], atol=1e-4)
-    assert made.F_R == pytest.approx(want["F_R"], rel=1e-6)  # float32 weights
+    assert pytest.approx(want["F_R"], rel=1e-6) == made.F_R  # float32 weights
     assert made.R.dtype == made.variance.dtype == made.weight.dtype == np.float32
     np.testing.assert_array_equal(made.count, 3)
 
@@ -174,8 +174,8 @@ def test_many_tiles_give_what_one_gives(shape, ramp):
 def test_flux_scale_is_the_root_of_the_sum_of_depths():
     exposures = shots((45, 48))
     depth = (1 / 3) ** 2 + (0.45 / 1.2) ** 2 + (1.7 / 5) ** 2
-    assert added(exposures).F_R == pytest.approx(np.sqrt(depth), rel=1e-6)
-    assert added(exposures[:1]).F_R == pytest.approx(1 / 3, rel=1e-6)
+    assert pytest.approx(np.sqrt(depth), rel=1e-6) == added(exposures).F_R
+    assert pytest.approx(1 / 3, rel=1e-6) == added(exposures[:1]).F_R
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -198,7 +198,9 @@ def test_psf_of_the_sum(shape):
 def test_a_star_shows_as_its_flux_times_the_psf(shape):
     light = np.zeros(shape)
     light[20, 31] = f = 137.0
-    exposures = [replace(a, data=a.data - b.data) for a, b in zip(shots(shape, light=light), shots(shape))]
+    exposures = [
+        replace(a, data=a.data - b.data) for a, b in zip(shots(shape, light=light), shots(shape), strict=True)
+    ]
     made = added(exposures).result(31)
     want = f * made.F_R * made.nodes[0][1]
     here = made.R[20 - 15 : 20 + 16, 31 - 15 : 31 + 16]
@@ -220,7 +222,7 @@ def test_a_flux_scale_that_varies_is_followed():
     total.add(Layer(view, data.astype(np.float32), weight, 1 / weight))
     made = total.result(9)
     # as many pixels of either depth: the median is the mean of the two
-    assert made.F_R == pytest.approx(np.sqrt((1 + 4) / 2 / 9), rel=1e-6)
+    assert pytest.approx(np.sqrt((1 + 4) / 2 / 9), rel=1e-6) == made.F_R
     peaks = made.R[30, [60, 180]]
     np.testing.assert_allclose(peaks, f * made.F_R * made.nodes[0][1].max(), rtol=2e-3)  # P_R is cut
     np.testing.assert_allclose(made.variance[30, [60, 180]], made.F_R**2 * 9 / np.array([1, 4]), rtol=1e-5)
@@ -297,7 +299,7 @@ def test_order_does_not_matter():
         made = added([exposures[i] for i in order], plan).result(9)
         np.testing.assert_allclose(made.R, want.R, atol=1e-5)  # rounding of float32
         np.testing.assert_allclose(made.variance, want.variance, rtol=1e-6)
-        assert made.F_R == pytest.approx(want.F_R, rel=1e-12)
+        assert pytest.approx(want.F_R, rel=1e-12) == made.F_R
 
 
 def with_hole(exposures):
@@ -314,7 +316,7 @@ def agree(made, want, atol=1e-5):
     np.testing.assert_allclose(made.variance, want.variance, rtol=1e-5)
     np.testing.assert_allclose(made.weight, want.weight, rtol=1e-6)
     np.testing.assert_array_equal(made.count, want.count)
-    assert made.F_R == pytest.approx(want.F_R, rel=1e-9)
+    assert pytest.approx(want.F_R, rel=1e-9) == made.F_R
     assert len(made.nodes) == len(want.nodes)
     for (p, a), (q, b) in zip(made.nodes, want.nodes, strict=True):
         assert p == q
@@ -474,7 +476,9 @@ def test_a_known_shift_is_taken_out(shape):
 
 
 def test_a_shift_leaves_noise_white():
-    exposures = [replace(e, shift=s) for e, s in zip(shots(LARGE, 7), ((0.5, 0), (-0.3, 0.5), (2.25, -1)))]
+    exposures = [
+        replace(e, shift=s) for e, s in zip(shots(LARGE, 7), ((0.5, 0), (-0.3, 0.5), (2.25, -1)), strict=True)
+    ]
     made, want = added(exposures).result(9).R, literal(exposures)["R"]
     n = made.size
     assert made.std() == pytest.approx(1, abs=4 / np.sqrt(2 * n))  # standard error of a spread
@@ -486,9 +490,7 @@ def test_a_shift_leaves_noise_white():
 @pytest.mark.parametrize("unit", UNITS)
 def test_the_unit_of_the_images_does_not_matter(unit):
     exposures = shots((64, 60))
-    scaled = [
-        replace(e, data=e.data * unit, sigma=e.sigma * unit, flux=e.flux * unit) for e in exposures
-    ]
+    scaled = [replace(e, data=e.data * unit, sigma=e.sigma * unit, flux=e.flux * unit) for e in exposures]
     total, want = added(scaled), added(exposures)
     agree(total.result(9), want.result(9), atol=1e-4)
     (a, share_a), (b, share_b) = total.predict(scaled[0].view), want.predict(exposures[0].view)
@@ -606,9 +608,7 @@ def test_where_an_exposure_is_masked_the_variance_is_that_of_the_others():
     shape, box = LARGE, np.s_[60:340, 60:340]
     rng = np.random.default_rng(12)
     psf = gaussian(9, 1.0)
-    exposures = [
-        Shot(rng.normal(0, s, shape), psf, s, f) for s, f in ((3.0, 1.0), (1.2, 0.45), (5.0, 1.7))
-    ]
+    exposures = [Shot(rng.normal(0, s, shape), psf, s, f) for s, f in ((3.0, 1.0), (1.2, 0.45), (5.0, 1.7))]
     others = added(exposures[:2])
     prediction, _ = others.predict(exposures[2].view)
     bad = np.zeros(shape, bool)
@@ -618,7 +618,7 @@ def test_where_an_exposure_is_masked_the_variance_is_that_of_the_others():
     np.testing.assert_array_equal(made.count, np.where(bad, 2, 3))
     np.testing.assert_allclose(made.variance, made.F_R**2 / made.weight, rtol=1e-5)
     w = [(e.flux / e.sigma) ** 2 for e in exposures]
-    assert made.F_R == pytest.approx(np.sqrt(sum(w)), rel=1e-6), "that of most pixels"
+    assert pytest.approx(np.sqrt(sum(w)), rel=1e-6) == made.F_R, "that of most pixels"
     expected = sum(w) / sum(w[:2])
     np.testing.assert_allclose(made.variance[box], expected, rtol=1e-5)
     R = made.R[70:330, 70:330]  # the PSF reaches 4 px
@@ -646,7 +646,7 @@ def test_a_tile_without_pixels_is_empty_and_the_others_do_not_know():
     assert len(made.nodes) == len(plan) - 1
     assert np.array_equal(np.isnan(made.R), bad)
     w = sum((e.flux / e.sigma) ** 2 for e in shots(shape))
-    assert made.F_R == pytest.approx(np.sqrt(w), rel=1e-6)
+    assert pytest.approx(np.sqrt(w), rel=1e-6) == made.F_R
 
 
 def test_flux_scale_is_that_of_the_pixels_that_are_there():
@@ -658,7 +658,7 @@ def test_flux_scale_is_that_of_the_pixels_that_are_there():
     fewer[:5] = True
     exposures = [replace(e, bad=fewer if i == 1 else bad) for i, e in enumerate(exposures)]
     w = sum((e.flux / e.sigma) ** 2 for e in exposures)
-    assert added(exposures).F_R == pytest.approx(np.sqrt(w), rel=1e-6)
+    assert pytest.approx(np.sqrt(w), rel=1e-6) == added(exposures).F_R
 
 
 # ---------------------------------------------------------------- PSFs that are noisy themselves
