@@ -242,15 +242,16 @@ DOMINANT = pytest.mark.xfail(
 
 
 @pytest.mark.parametrize("i", [pytest.param(2, marks=DOMINANT), 5], ids=["sharpest", "typical"])
-def test_no_trail_is_left(whole, field, quiet, blank, i):
+def test_no_trail_is_left(whole, field, quiet, blank, inner, i):
     R = significance(whole)
     on = quiet & near_trail(field, TAKES[i], 1.5) & np.isfinite(R)
-    others = [near_trail(field, t, 8) for t in TAKES if t.trail is not None and t is not TAKES[i]]
-    on &= ~np.any(others, axis=0)
     assert on.sum() > 500
-    assert np.abs(R[on]).max() < MOST
-    # standard error of a mean
-    assert R[on].mean() - R[blank].mean() == pytest.approx(0, abs=4 / np.sqrt(on.sum()))
+    # standard error of a mean; without the sharpest exposure single pixels scatter by more than one
+    error = R[on].std() / np.sqrt(on.sum())
+    assert R[on].mean() - R[blank].mean() == pytest.approx(0, abs=4 * error)
+    sky = whole.R[blank].astype(float).mean()
+    S = filtered(whole, sky) / np.sqrt(np.nan_to_num(whole.variance, nan=np.inf))
+    assert np.abs(S[on & inner]).max() < 5  # of 800 pixels and neighbours that share noise
 
 
 @pytest.mark.parametrize("i", [2, 5])

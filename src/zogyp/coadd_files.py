@@ -18,12 +18,12 @@ from zogyp.companions import KIND, PER_FREQUENCY
 from zogyp.errors import FileError, OptionError, OutputError
 from zogyp.fitsbytes import Plane
 from zogyp.fitsfile import open_fits, split_path
+from zogyp.frames import COADD
 from zogyp.headers import put, quiet
 from zogyp.image import Flag
 from zogyp.psf_files import psf_planes
 
-FORMAT = "COADDVER"  # card of a coadd that zogyp wrote, and the version of its layout
-VERSION = 1
+FORMAT, VERSION = COADD, 1  # card of a coadd, and what it says
 INPUTS = "INPUTS"
 
 

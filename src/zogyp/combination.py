@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,7 +23,7 @@ from zogyp.fitsfile import open_fits, split_path
 from zogyp.headers import celestial
 from zogyp.image import Flag, FloatImage, Image, MaskImage
 from zogyp.inputs import Given
-from zogyp.options import CombineOptions, InputOptions
+from zogyp.options import CombineOptions, InputOptions, bytes_of
 from zogyp.rows import SPARE, ArrayRows, FileRows, Rows, fill, opened_rows
 
 __all__ = [
@@ -46,9 +45,6 @@ Progress = Callable[[str, float], None]
 Planes = tuple[Any, Any, Any]  # rows of data, count and weight; a median has no weight
 
 STRIP = 1 << 19  # bytes of an image's strip: larger ones are read no faster and leave the processor's cache
-LEAST = 1_000_000  # bytes that `bytes_of` accepts
-FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-SIZE = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -233,21 +229,6 @@ def strips(n: int, shape: tuple[int, int], memory: int, n_threads: int) -> tuple
         raise OptionError("memory", memory, allowed)
     height = min((memory // threads - fixed) // row, max(STRIP // (4 * nx), 1), -(-ny // threads))
     return height, threads
-
-
-def bytes_of(text: str) -> int:
-    """Bytes of a size such as ``500M``, ``1.5GiB`` or ``2e9``; K, M, G and T are powers of 1024.
-
-    Raises
-    ------
-    OptionError
-        Not a size, or less than a million bytes.
-    """
-    match = SIZE.fullmatch(text.strip())
-    size = float(match[1]) * FACTORS[match[2].upper()] if match else 0.0
-    if not LEAST <= size < 2.0**63:
-        raise OptionError("memory", text, "a size like 500M or 2G", "The least is 1M.")
-    return int(size)
 
 
 def median(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core.psfmodel import PSF
-from zogyp.errors import OutputError, ZogypError
+from zogyp.errors import InputError, OutputError, ZogypError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
@@ -21,6 +21,7 @@ from zogyp.measure.firstlook import FirstLook, look
 from zogyp.options import CoaddOptions
 from zogyp.registration import Registration, Target, register, resampled
 
+COADD = "COADDVER"  # card of a coadd that zogyp wrote: the version of its layout
 MESH = 64  # px between the places where the noise of the sky is remembered
 
 
@@ -184,7 +185,7 @@ class Preparation:
 
     def _prepared(self) -> Frame:
         options = self.options
-        seen = seen_by(self.given, options)
+        seen = exposure_seen(self.given, options)
         digest = blake2b(np.ascontiguousarray(seen.image.data).data, digest_size=16).digest()
         registration, moves = None, False
         if self.grid is not None:
@@ -224,6 +225,20 @@ def seen_by(given: str | os.PathLike[str] | Image, options: CoaddOptions) -> Fir
     """A first look at an exposure."""
     image = opened(given, options.image)
     return look(image, background_options=options.background, detect=options.detect)
+
+
+def exposure_seen(given: str | os.PathLike[str] | Image, options: CoaddOptions) -> FirstLook:
+    """A first look at what is to be added.
+
+    Raises
+    ------
+    InputError
+        It is a coadd: a folder of exposures may hold the coadd of them.
+    """
+    seen = seen_by(given, options)
+    if seen.image.header is not None and COADD in seen.image.header:
+        raise InputError("it is a coadd, no exposure; exposures are added to it by --add-to")
+    return seen
 
 
 def kept(exposure: Exposure, path: str, folder: Path, registration: Registration | None) -> Frame:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from zogyp.errors import OptionError, StarsError, ZogypError
 from zogyp.fitsfile import split_path
-from zogyp.frames import Failure, Frame, Preparation, reason_of, seen_by
+from zogyp.frames import Failure, Frame, Preparation, exposure_seen, reason_of, seen_by
 from zogyp.image import Image
 from zogyp.inputs import Given
 from zogyp.measure.exposure import measure
@@ -117,7 +117,7 @@ def _own_grid(given: Sequence[Given], options: CoaddOptions, *, best: bool) -> C
     found: tuple[float, int, Target] | None = None  # seeing [px], which, its grid
     for i, one in enumerate(given):
         try:
-            seen = seen_by(one, options)
+            seen = exposure_seen(one, options)
             grid = target_of(seen, options.align)
             if len(grid.stars) < options.psf.min_stars:
                 raise StarsError("a grid for others", len(grid.stars), options.psf.min_stars)

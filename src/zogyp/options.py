@@ -8,11 +8,16 @@ step that owns it. ``dataclasses.replace`` makes a changed copy.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, fields
 from math import isnan
 from typing import Any, Literal
 
 from zogyp.errors import OptionError
+
+LEAST = 1_000_000  # bytes that `bytes_of` accepts
+FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+SIZE = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
 
 def opt(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -195,6 +200,10 @@ class CoaddOptions(_Checked):
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bytes_of(self.memory)
+
     @property
     def n_threads(self) -> int:
         """Number of threads to use."""
@@ -213,10 +222,29 @@ class CombineOptions(_Checked):
     memory: str = opt("1G", "memory for the pixels that are worked on, such as 500M or 2G")
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bytes_of(self.memory)
+
     @property
     def n_threads(self) -> int:
         """Number of threads to use."""
         return available(self.threads)
+
+
+def bytes_of(text: str) -> int:
+    """Bytes of a size such as ``500M``, ``1.5GiB`` or ``2e9``; K, M, G and T are powers of 1024.
+
+    Raises
+    ------
+    OptionError
+        Not a size, or less than a million bytes.
+    """
+    match = SIZE.fullmatch(text.strip())
+    size = float(match[1]) * FACTORS[match[2].upper()] if match else 0.0
+    if not LEAST <= size < 2.0**63:
+        raise OptionError("memory", text, "a size like 500M or 2G", "The least is 1M.")
+    return int(size)
 
 
 def available(threads: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -11,6 +12,7 @@ from zogyp.errors import FileError, OptionError
 from zogyp.fitsfile import split_path
 
 ENDINGS = (".fits", ".fit", ".fts")
+EXTENSION = re.compile(r"(.*)(\[[^\[\]]*\])")
 PACKED = ("", ".fz", ".gz", ".Z", ".z", ".bz2", ".xz")
 
 
@@ -21,7 +23,8 @@ def listed(names: Sequence[str | os.PathLike[str]]) -> list[str]:
     ----------
     names : sequence of paths
         ``@LIST`` stands for what the text file LIST names, one a line (# begins a comment); a folder for
-        the FITS files in it, by name; ``*``, ``?`` and ``[...]`` for the files that match, by name. Whatever
+        the FITS files in it, by name; ``*``, ``?`` and ``[...]`` for the files that match, by name, each with
+        the extension that ends the pattern, as in ``*.fits[SCI]``. Whatever
         exists as it is written is taken so.
 
     Raises
@@ -61,6 +64,11 @@ def _meant(name: str) -> list[str]:
     if os.path.exists(name) or os.path.exists(split_path(name)[0]) or not has_magic(name):
         return [name]
     files = sorted(path for path in glob(name) if os.path.isfile(path))
+    of_files = EXTENSION.fullmatch(name)
+    if not files and of_files is not None:  # FILE[extension], or a pattern with one
+        if not has_magic(of_files[1]):
+            return [name]
+        files = [path + of_files[2] for path in sorted(glob(of_files[1])) if os.path.isfile(path)]
     if not files:
         raise FileError(name, "no file matches")
     return files
