@@ -661,4 +661,4 @@ def test_peak_memory_of_many_large_files(tmp_path):
     assert done.returncode == 0, done.stderr
     grown, *values = map(float, done.stdout.split())
     assert values == [19.5, 19.5]
-    assert 5 < grown < 64 + 18 + 60
+    assert grown < 64 + 18 + 60  # 0 where compiling had taken more before
