@@ -657,8 +657,10 @@ def test_peak_memory_of_many_large_files(tmp_path):
     paths = [save(tmp_path / f"{i}.fits", data + np.float32(i)) for i in range(n)]
     assert sum(Path(p).stat().st_size for p in paths) > 350e6
     command = [sys.executable, "-W", "error", "-c", PEAK, *map(str, paths)]
+    # compiling takes memory too: a first process leaves compiled code on disk for the one that is measured
+    subprocess.run(command[:7], capture_output=True, timeout=120, check=True)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     grown, *values = map(float, done.stdout.split())
     assert values == [19.5, 19.5]
-    assert grown < 64 + 18 + 60  # 0 where compiling had taken more before
+    assert 5 < grown < 64 + 18 + 60

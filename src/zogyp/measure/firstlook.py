@@ -21,7 +21,6 @@ FIRST_FILTER = 2.5  # px, FWHM of the filter for a first detection
 BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
 SPILT = 1  # px that charge spills from a saturated pixel to its neighbours
 INTERPOLATED = 4  # px that an interpolated core spoils: what was filled in for it was too low by thousands
-AS_EXPECTED = 0.05  # relative difference of the noise from that of photons and read-out
 COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
 
@@ -86,7 +85,7 @@ def look(
     if image.variance is not None:
         noise = from_variance(image.variance, ~bad, data, image.gain)
     told = noise.sigma
-    if np.isfinite(fwhm) and not image.resampled and not _is_photon_noise(image, noise, level):
+    if np.isfinite(fwhm) and not image.resampled:
         noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
     if detect.cosmic_rays and np.isfinite(fwhm) and not image.resampled:  # what is resampled is sharp no more
         image, sources = _without_spikes(image, data, noise, sources, fwhm)
@@ -95,19 +94,6 @@ def look(
     data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
     notes = image.notes + notes + noise.notes
     return FirstLook(image, data, level, noise, variance, sources, fwhm, notes)
-
-
-def _is_photon_noise(image: Image, noise: SkyNoise, level: FloatImage) -> bool:
-    """Whether the pixels' noise is that of sky and read-out, so that the pixels are the detector's own.
-
-    Nobody has interpolated them: whatever looks like correlated noise is unresolved light.
-    """
-    if image.gain is None or image.read_noise is None or image.variance is not None:
-        return False
-    expected = float(np.median(level)) / image.gain + (image.read_noise / image.gain) ** 2
-    if not expected > 0:
-        return False
-    return abs(float(np.median(noise.sigma)) / float(np.sqrt(expected)) - 1) < AS_EXPECTED
 
 
 def _without_spikes(
