@@ -45,6 +45,7 @@ LAYERS = (
     (
         "subtraction",
         "differencing",
+        "psfmatching",
         "summary",
         "transients",
         "efficiency",

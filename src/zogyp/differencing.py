@@ -31,6 +31,8 @@ NODES = 450  # px between nodes of PSFs that vary, at most
 LEAST_SHIFT = 0.003  # px below which moving the reference is not worth it
 INTERPOLATION_ERROR = 0.004  # of the PSF's norm that linear interpolation between nodes may leave
 LARGEST_MARGIN = 96  # px
+CROWD_MESH = 8.0  # FWHM: size of the meshes of D's level in a crowd
+ODD = 3.5  # sigma beyond which a pixel does not tell the level of D
 
 
 @dataclass(frozen=True)
@@ -282,9 +284,14 @@ def _match_background(outputs: dict[str, FloatImage], work: _Work, options: Back
     The PSF of D has unit sum, so a constant d in D is F_D d in S.
     """
     s, f_d = outputs["S"], outputs["F_D"]
-    odd = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
-    odd |= np.abs(s) > 3.5 * np.sqrt(outputs["V"])
-    odd = maximum_filter(odd.view(np.uint8), 7) > 0
-    level = mesh_level(s / f_d, odd, 2 * options.mesh)
+    bad = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
+    flat = s / f_d
+    mesh, calm = 2 * options.mesh, True
+    new, ref = work.new.exposure, work.ref.exposure
+    if new.crowded and ref.crowded:  # neither shows its sky, so what differs is told where it differs
+        mesh, calm = min(mesh, int(CROWD_MESH * max(new.psf.fwhm, ref.psf.fwhm))), False
+    # what is odd stands out of the level: of the one that a first look shows
+    odd = bad | (np.abs(s - f_d * mesh_level(flat, bad, mesh, calm=calm)) > ODD * np.sqrt(outputs["V"]))
+    level = mesh_level(flat, maximum_filter(odd.view(np.uint8), 7) > 0, mesh, calm=calm)
     outputs["D"] -= level
     s -= f_d * level

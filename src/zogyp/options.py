@@ -156,6 +156,7 @@ class SubtractOptions(_Checked):
     )
     background_match: bool = opt(True, "remove the smooth difference that the two backgrounds leave")
     psf_noise: bool = opt(True, "count the PSF models' own error as noise")
+    psf_match: bool = opt(True, "in crowds, correct the PSFs by what the difference leaves under stars")
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 

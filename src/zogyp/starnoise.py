@@ -20,11 +20,13 @@ from zogyp.core.stamps import add_stars, cut_stamps
 from zogyp.fluxscale import Match
 from zogyp.image import FloatImage
 from zogyp.measure.exposure import Exposure
-from zogyp.measure.noise import excess_variance
+from zogyp.measure.noise import CHI2_MEDIAN, excess_variance
 
 F8 = NDArray[np.float64]
-BRIGHTEST = 64  # stars that tell
+BRIGHTEST = 256  # stars that tell
 FEWEST = 10  # stars below which nothing is told
+ROUNDS = 4  # of: fit rings while other stars' share is known
+QUIET = 0.3  # of the pixels, those that stars reach least
 LEAST = 0.02  # of the variance there is, below which a star's own need not be added
 
 
@@ -42,15 +44,25 @@ def add_star_variance(
         Stars of both images, and the ratio of their fluxes.
     """
     s = new.sources
-    order = matched.new[np.argsort(-s.flux[matched.new], kind="stable")]
+    bad = ~new.image.good | ~ref.image.good
+    common = _common(outputs, (s.x, s.y, s.flux), bad)
+    told = np.union1d(matched.new, np.flatnonzero(s.saturated))  # the wings of the brightest tell most
+    order = told[np.argsort(-common[told], kind="stable")]
     reach = max(new.psf.size, ref.psf.size) // 2
     chosen = order[_inside(s.x[order], s.y[order], new.image.shape, reach // 2)][:BRIGHTEST]
     if chosen.size < FEWEST:
         return
     share = 1 / (2 * np.pi * (new.psf.fwhm**2 + ref.psf.fwhm**2) / 2.3548**2)  # S is smooth on this scale
-    profile = _profile(outputs, (s.x[chosen], s.y[chosen], s.flux[chosen]), reach, share)
-    if profile.any():
-        _add(outputs, (s.x, s.y, _common(outputs, (s.x, s.y, s.flux))), profile, reach)
+    everything, bright = (s.x, s.y, common), (s.x[chosen], s.y[chosen], common[chosen])
+    seen = {"S": np.where(bad, np.float32(np.nan), outputs["S"]), "V": outputs["V"], "F_S": outputs["F_S"]}
+    profile = np.zeros(int(_rings(reach).max()) + 1)
+    extra = np.zeros_like(outputs["V"])
+    for _ in range(ROUNDS):
+        profile = _profile(seen, bright, (profile, extra), reach, share)
+        if not profile.any():
+            return
+        extra = _extra(outputs, everything, profile, reach)
+    outputs["V"] += extra
 
 
 def _inside(x: F8, y: F8, shape: tuple[int, int], rim: int) -> NDArray[np.bool_]:
@@ -58,12 +70,12 @@ def _inside(x: F8, y: F8, shape: tuple[int, int], rim: int) -> NDArray[np.bool_]
     return (x > rim) & (y > rim) & (x < nx - 1 - rim) & (y < ny - 1 - rim)
 
 
-def _common(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8]) -> F8:
+def _common(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8], bad: NDArray[np.bool_]) -> F8:
     """Flux that both images show of each source: what is new does not subtract, well or badly."""
     x, y, flux = stars
     ny, nx = outputs["S"].shape
     place = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
-    gained = outputs["S"][place] / outputs["F_S"][place]
+    gained = np.where(bad[place], 0, outputs["S"][place] / outputs["F_S"][place])
     common: F8 = np.minimum(np.maximum(flux - gained, 0), flux)
     return common
 
@@ -76,23 +88,48 @@ def _rings(reach: int) -> NDArray[np.int64]:
     return ring
 
 
-def _profile(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8], reach: int, share: float) -> F8:
-    """Variance of S per (flux F_S)² that no other noise explains, in each ring."""
+def _profile(
+    outputs: Mapping[str, FloatImage],
+    stars: tuple[F8, F8, F8],
+    before: tuple[F8, FloatImage],
+    reach: int,
+    share: float,
+) -> F8:
+    """Variance of S per (flux F_S)² that no other noise explains, in each ring.
+
+    ``before`` is the profile of an earlier round and the variance that it gives to the image: what it
+    says of other stars is known, as is what S shows in excess where no star reaches.
+    """
     x, y, flux = stars
-    score, variance, unit = (cut_stamps(outputs[k], x, y, reach, np.nan) for k in ("S", "V", "F_S"))
+    earlier, extra = before
     rings = _rings(reach)
-    out = np.zeros(int(rings.max()) + 1)
+    score, variance, unit, all_stars = (
+        cut_stamps(plane, x, y, reach, np.nan) for plane in (*(outputs[k] for k in ("S", "V", "F_S")), extra)
+    )
+    scale = (flux[:, None, None] * unit) ** 2
+    known = variance * np.float32(_field(outputs, extra)) + np.maximum(all_stars - scale * earlier[rings], 0)
+    out = np.zeros_like(earlier)
     for ring in range(int(rings[reach, -1]) + 1):
         here = rings == ring
-        square, known = score[:, here] ** 2, variance[:, here]
-        scale = (flux[:, None] * unit[:, here]) ** 2
-        usable = np.isfinite(square) & np.isfinite(known)
-        out[ring] = excess_variance(square[usable], known[usable], scale[usable], share=share)
+        square, v = score[:, here] ** 2, known[:, here]
+        usable = np.isfinite(square) & np.isfinite(v)
+        out[ring] = excess_variance(square[usable], v[usable], scale[:, here][usable], share=share)
     return out
 
 
-def _add(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8], profile: F8, reach: int) -> None:
-    """Add every star's share to V."""
+def _field(outputs: Mapping[str, FloatImage], extra: FloatImage) -> float:
+    """Variance of S over V, no less than 1, where stars add least: no single star is to blame for it."""
+    part = np.s_[::2, ::2]
+    s, v, added = outputs["S"][part], outputs["V"][part], extra[part]
+    ratio = added / v
+    quiet = np.isfinite(s) & (ratio <= np.quantile(ratio, QUIET))
+    return max(1.0, float(np.median(s[quiet] ** 2 / v[quiet])) / CHI2_MEDIAN)
+
+
+def _extra(
+    outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8], profile: F8, reach: int
+) -> FloatImage:
+    """The variance that all stars add."""
     x, y, flux = stars
     typical = float(np.median(outputs["V"][::5, ::5]))
     unit2 = float(np.median(outputs["F_S"][::5, ::5])) ** 2
@@ -106,4 +143,4 @@ def _add(outputs: Mapping[str, FloatImage], stars: tuple[F8, F8, F8], profile: F
     extra = np.zeros_like(outputs["V"])
     one = np.ones((seen.size, 1))
     add_stars(extra, x[seen], y[seen], counts[seen], radius.astype(np.int64), one, plane, 1.0)
-    outputs["V"] += np.maximum(extra, 0)
+    return np.maximum(extra, 0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zogyp.differencing import Planes, difference
-from zogyp.fluxscale import match
+from zogyp.fluxscale import Match, match
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
@@ -19,12 +19,14 @@ from zogyp.measure.firstlook import FirstLook
 from zogyp.onegrid import Pair, bring_together
 from zogyp.options import SubtractOptions
 from zogyp.products import Subtraction
+from zogyp.psfmatching import match_psfs
 from zogyp.repair import final_mask
 from zogyp.stopwatch import Stopwatch
 from zogyp.summary import summarise
 from zogyp.transients import find
 
 Progress = Callable[[str, float], None]
+CROWD_ROUNDS = 2  # of matching the PSFs of a crowd to each other by a difference
 
 
 def subtract(
@@ -76,13 +78,12 @@ def subtract(
     with watch.stage("match", 0.55):
         matched = match(exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
     with watch.stage("subtract", 0.58):
-        planes = difference(
-            exposure_n,
-            exposure_r,
+        exposure_n, exposure_r, matched, planes = _subtracted(
+            (exposure_n, exposure_r),
             matched,
             options,
-            executor=executor,
-            progress=lambda done: watch.tell("subtract", 0.58 + 0.3 * done),
+            executor,
+            lambda done: watch.tell("subtract", 0.58 + 0.3 * done),
         )
     with watch.stage("transients", 0.9):
         result = _judge(exposure_n, exposure_r, planes, options)
@@ -90,6 +91,28 @@ def subtract(
     summary |= {"alignment": _alignment(pair), "notes": [*pair.notes, *summary["notes"]]}
     watch.tell("done", 1.0)
     return replace(result, summary=summary)
+
+
+def _subtracted(
+    exposures: tuple[Exposure, Exposure],
+    matched: Match,
+    options: SubtractOptions,
+    executor: Executor | None,
+    progress: Callable[[float], None],
+) -> tuple[Exposure, Exposure, Match, Planes]:
+    """The planes of the difference; in a crowd by PSFs that differences by earlier ones have corrected."""
+    new, ref = exposures
+    crowds = new.crowded and ref.crowded and not (new.psf_given and ref.psf_given)
+    rounds = CROWD_ROUNDS if crowds and options.psf_match else 0
+    for i in range(rounds + 1):
+
+        def told(done: float, i: int = i) -> None:
+            progress((i + done) / (rounds + 1))
+
+        planes = difference(new, ref, matched, options, executor=executor, progress=told)
+        if i < rounds:
+            new, ref, matched = match_psfs(new, ref, matched, planes)
+    return new, ref, matched, planes
 
 
 def _alignment(pair: Pair) -> dict[str, Any]:

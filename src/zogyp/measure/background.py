@@ -50,7 +50,7 @@ def _even_mesh(n: int, mesh: int) -> int:
     return -(-n // max(1, round(n / mesh)))
 
 
-def mesh_level(plane: FloatImage, bad: NDArray[np.bool_], mesh: int) -> FloatImage:
+def mesh_level(plane: FloatImage, bad: NDArray[np.bool_], mesh: int, *, calm: bool = True) -> FloatImage:
     """Smooth level of a plane whose distribution is symmetric: clipped means of meshes.
 
     Parameters
@@ -61,6 +61,8 @@ def mesh_level(plane: FloatImage, bad: NDArray[np.bool_], mesh: int) -> FloatIma
         Pixels to leave out.
     mesh : int
         Size of a mesh [px].
+    calm : bool
+        Take the median with the neighbouring meshes, against what a single one may hold.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def mesh_level(plane: FloatImage, bad: NDArray[np.bool_], mesh: int) -> FloatIma
     if not known.any():
         return np.zeros_like(plane)
     table[~known] = np.median(table[known])
-    if min(my, mx) >= 3:
+    if calm and min(my, mx) >= 3:
         table = median_filter(table, 3, mode="nearest")
     return spread_table(table, (ny, nx))
 

@@ -12,6 +12,7 @@ from zogyp.core.psfmodel import PSF
 from zogyp.errors import StarsError
 from zogyp.image import FloatImage, Image
 from zogyp.measure.background import background
+from zogyp.measure.crowd import hidden_sources, stars_of_the_crowd
 from zogyp.measure.firstlook import FirstLook, look
 from zogyp.measure.moffat import Moffat
 from zogyp.measure.noise import SkyNoise, robust_sigma
@@ -23,6 +24,37 @@ from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
 Bool = NDArray[np.bool_]
 SWEEPS = 8  # with a given PSF: stars that the border cuts start half a pixel off, and move slowly
 LIKE_PSF = 5.0  # reduced chi² within the core beyond which a source is not a star
+
+
+@dataclass(frozen=True)
+class Step:
+    """A round of fitting PSF and scene in turn.
+
+    Attributes
+    ----------
+    psf_error : float
+        Relative error of the PSF's pixels that the scene allows for.
+    of_model : float
+        Hidden sources are looked for that have this share of the modelled light; 0: none are.
+    chosen_anew : bool
+        The PSF's stars are chosen anew of all that the scene has shown.
+    """
+
+    psf_error: float
+    of_model: float = 0.0
+    chosen_anew: bool = False
+
+
+STEPS = (Step(0.02), Step(0.01))
+# the better the PSF is known, the fainter are the neighbours that can be told from its errors
+CROWD_STEPS = (
+    Step(0.05, 1.0),
+    Step(0.03, 0.5),
+    Step(0.02, 0.25),
+    Step(0.01, 0.1, chosen_anew=True),
+    Step(0.01, 0.1, chosen_anew=True),
+    Step(0.01, 0.1, chosen_anew=True),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +80,10 @@ class Exposure:
         Which sources are well-exposed single stars; the PSF was made of them, unless it was given.
     notes : tuple of str
         What had to be estimated or assumed.
+    crowded : bool
+        The light of stars runs together.
+    psf_given : bool
+        The PSF was not measured here.
     """
 
     image: Image
@@ -60,6 +96,8 @@ class Exposure:
     psf: PSF
     stars: NDArray[np.intp]
     notes: tuple[str, ...] = ()
+    crowded: bool = False
+    psf_given: bool = False
 
     @property
     def sigma(self) -> float:
@@ -99,6 +137,7 @@ def measure(
         seen = look(given, background_options=background_options, detect=detect)
     image, data, level = seen.image, seen.data.copy(), seen.level
     bad = ~image.good
+    given_psf = psf is not None
     if psf is None:
         psf, scene, stars = _model(seen, data, psf_options, background_options)
         level = level + (seen.data - data)
@@ -119,6 +158,8 @@ def measure(
         psf=psf,
         stars=stars,
         notes=seen.notes,
+        crowded=seen.crowded,
+        psf_given=given_psf,
     )
 
 
@@ -146,13 +187,20 @@ def _model(
     profile = fit_profile(stamps, grid, profile)
     psf = moffat_psf(profile, grid)
     scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=0.1)
-    for error in (0.02, 0.01):
+    for step in CROWD_STEPS if seen.crowded else STEPS:
         data -= _sky_between_stars(scene, good, sky_options)
+        if step.chosen_anew:
+            most = options.max_stars
+            chosen = stars_of_the_crowd(scene.sources, image.shape, fwhm=fwhm, reach=2 * fwhm, most=most)
         chosen = _consistent(scene, chosen, options.min_stars)
         stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
         order = order_for(chosen.size, options.order)
         psf = fit_psf(stamps, grid, order, profile, image.shape, psf)
-        scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=error)
+        scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=step.psf_error)
+        if step.of_model:
+            hidden = hidden_sources(scene.residual, data - scene.residual, variance, good, psf, step.of_model)
+            everything = scene.sources.joined(hidden)
+            scene = fit_scene(data, variance, good, everything, psf, sweeps=1, psf_error=step.psf_error)
     return psf, scene, chosen
 
 

@@ -12,6 +12,7 @@ from zogyp.core.spikes import spikes
 from zogyp.errors import PixelError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.background import background
+from zogyp.measure.crowd import is_crowd, sized_in_crowd
 from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, robust_sigma, sky_noise
 from zogyp.measure.sources import Sources, find_sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions
@@ -21,6 +22,7 @@ FIRST_FILTER = 2.5  # px, FWHM of the filter for a first detection
 BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
 SPILT = 1  # px that charge spills from a saturated pixel to its neighbours
 INTERPOLATED = 4  # px that an interpolated core spoils: what was filled in for it was too low by thousands
+AS_EXPECTED = 0.05  # relative difference of the noise from that of photons and read-out
 COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
 
@@ -45,6 +47,8 @@ class FirstLook:
         Seeing [px]; NaN without sources.
     notes : tuple of str
         What had to be estimated or assumed.
+    crowded : bool
+        The light of stars runs together.
     """
 
     image: Image
@@ -55,6 +59,7 @@ class FirstLook:
     sources: Sources
     fwhm: float
     notes: tuple[str, ...] = ()
+    crowded: bool = False
 
 
 def look(
@@ -79,13 +84,11 @@ def look(
     data, level, noise = _sky(image, bad, background_options)
     if image.resampled and image.variance is not None:  # single pixels do not show what counts for sources
         noise = from_variance(image.variance, ~bad, data, image.gain)
-    sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
-    if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
-        sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))
+    sources, fwhm, crowded = _sources(data, bad, noise, detect, image)
     if image.variance is not None:
         noise = from_variance(image.variance, ~bad, data, image.gain)
     told = noise.sigma
-    if np.isfinite(fwhm) and not image.resampled:
+    if np.isfinite(fwhm) and not image.resampled and not _is_photon_noise(image, noise, level):
         noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
     if detect.cosmic_rays and np.isfinite(fwhm) and not image.resampled:  # what is resampled is sharp no more
         image, sources = _without_spikes(image, data, noise, sources, fwhm)
@@ -93,7 +96,20 @@ def look(
     variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
     data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
     notes = image.notes + notes + noise.notes
-    return FirstLook(image, data, level, noise, variance, sources, fwhm, notes)
+    return FirstLook(image, data, level, noise, variance, sources, fwhm, notes, crowded)
+
+
+def _is_photon_noise(image: Image, noise: SkyNoise, level: FloatImage) -> bool:
+    """Whether the pixels' noise is that of sky and read-out, so that the pixels are the detector's own.
+
+    Nobody has interpolated them: whatever looks like correlated noise is unresolved light.
+    """
+    if image.gain is None or image.read_noise is None or image.variance is not None:
+        return False
+    expected = float(np.median(level)) / image.gain + (image.read_noise / image.gain) ** 2
+    if not expected > 0:
+        return False
+    return abs(float(np.median(noise.sigma)) / float(np.sqrt(expected)) - 1) < AS_EXPECTED
 
 
 def _without_spikes(
@@ -107,6 +123,29 @@ def _without_spikes(
     ny, nx = image.shape
     row, column = (np.rint(a).astype(int).clip(0, n - 1) for a, n in ((sources.y, ny), (sources.x, nx)))
     return image, sources.take(~found[row, column])
+
+
+def _sources(
+    data: FloatImage, bad: Bool, noise: SkyNoise, detect: DetectOptions, image: Image
+) -> tuple[Sources, float, bool]:
+    """Sources, the seeing, and whether the field is crowded."""
+    sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
+    if not np.isfinite(fwhm):
+        return sources, fwhm, False
+    if _crowded(data, bad, noise, fwhm, image):
+        return *sized_in_crowd(data, bad, sources, fwhm), True
+    if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
+        sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))
+    return sources, fwhm, False
+
+
+def _crowded(data: FloatImage, bad: Bool, noise: SkyNoise, fwhm: float, image: Image) -> bool:
+    """Whether the light of stars runs together, be the noise of pixels correlated or not."""
+    if image.variance is not None:
+        noise = from_variance(image.variance, ~bad, data, image.gain)
+    if not is_crowd(data, bad, float(np.median(noise.sigma)), fwhm):
+        return False
+    return is_crowd(data, bad, float(np.median(at_seeing(noise, data, bad, fwhm, True).sigma)), fwhm)
 
 
 def _detect(

@@ -21,6 +21,7 @@ ENOUGH = 1_000_000
 STRIPS_PIXELS = 4_000_000
 SMOOTHED = 1.0  # px, standard deviation of the Gaussian under which light is told from noise
 COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
+BANDS_ERROR = 1.4  # / sqrt(pixels): standard deviation of the bands' ratio where the noise is white
 CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
 
 
@@ -148,13 +149,16 @@ def at_seeing(
     loud = (
         bad | (np.abs(normal) > 4 * _lower_sigma(normal[good])) | (smooth > 2.5 * _lower_sigma(smooth[good]))
     )
-    quiet = maximum_filter(loud.view(np.uint8), 2 * int(np.ceil(1.5 * fwhm)) + 1) == 0
-    if quiet.sum() < 5000:
+    near = 2 * int(np.ceil(1.5 * fwhm)) + 1
+    quiet = maximum_filter(loud.view(np.uint8), near, mode="constant", cval=1) == 0  # filters end at the rim
+    n_quiet = int(quiet.sum())
+    if n_quiet < 5000:
         return noise
     bands = [robust_sigma(high_pass(normal, scale)[quiet]) for scale in (2.0, 4.0)]
     white = 2 * np.sqrt(np.pi) * smooth_sigma
     ratio = _lower_sigma(smooth[quiet]) * white
-    if abs(bands[1] / bands[0] - 1) < COLOURED or ratio < 1.02:
+    difference = abs(bands[1] / bands[0] - 1)
+    if difference < max(COLOURED, 3 * BANDS_ERROR / np.sqrt(n_quiet)) or ratio < 1.02:
         return noise
     note = (
         f"noise is correlated between pixels: {ratio:.2f} times that of single pixels at the seeing's "

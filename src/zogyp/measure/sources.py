@@ -59,6 +59,11 @@ class Sources:
         """The chosen ones."""
         return Sources(*(getattr(self, f)[index] for f in self.__dataclass_fields__))
 
+    def joined(self, others: Sources) -> Sources:
+        """These, and after them the others."""
+        pairs = ((getattr(self, f), getattr(others, f)) for f in self.__dataclass_fields__)
+        return Sources(*(np.concatenate(p) for p in pairs))
+
 
 def find_sources(
     data: FloatImage,
@@ -217,12 +222,9 @@ def choose_stars(
     """
     if not np.isfinite(fwhm):
         return np.zeros(0, dtype=np.intp)
-    ny, nx = shape
-    inner = min(reach, 0.1 * min(ny, nx))
     snr = sources.flux / sources.flux_err
     use = ~sources.saturated & (sources.radius > 0.6 * fwhm / RADIUS_TO_FWHM)
-    use &= (sources.x > inner) & (sources.x < nx - 1 - inner)
-    use &= (sources.y > inner) & (sources.y < ny - 1 - inner)
+    use &= inside(sources, shape, reach)
     for least in LADDER:  # the locus is where the best sources say
         known = sources.take(use & (snr > least))
         if len(known) >= 15:
@@ -233,7 +235,16 @@ def choose_stars(
         chosen = chosen[_alone(sources, chosen, fwhm)]
         if chosen.size >= 40:
             break
-    return _spread(sources, chosen, shape, most)
+    return spread_out(sources, chosen, shape, most)
+
+
+def inside(sources: Sources, shape: tuple[int, int], reach: float) -> Bool:
+    """Which sources lie ``reach`` px from the border, or a tenth of the image should that be less."""
+    ny, nx = shape
+    rim = min(reach, 0.1 * min(ny, nx))
+    x, y = sources.x, sources.y
+    result: Bool = (x > rim) & (x < nx - 1 - rim) & (y > rim) & (y < ny - 1 - rim)
+    return result
 
 
 def _on_locus(sources: Sources, known: Sources, shape: tuple[int, int], fwhm: float) -> Bool:
@@ -298,7 +309,7 @@ def _alone(sources: Sources, chosen: NDArray[np.intp], fwhm: float) -> Bool:
     return alone
 
 
-def _spread(
+def spread_out(
     sources: Sources, chosen: NDArray[np.intp], shape: tuple[int, int], most: int
 ) -> NDArray[np.intp]:
     """The brightest of each part of the image in turn, until there are enough."""
