@@ -474,7 +474,7 @@ def test_what_is_no_coadd_is_not_read_as_one(written, paths, tmp_path):
 
 def test_an_exposure_is_never_overwritten(whole, paths):
     before = Path(paths[3]).read_bytes()
-    with pytest.raises(OptionError, match="another file than the exposures"):
+    with pytest.raises(OptionError, match="another file than the inputs"):
         write_coadd(paths[3], whole)
     assert Path(paths[3]).read_bytes() == before
 

@@ -24,6 +24,7 @@ LAYERS = (
         "rows",
         "combination",
         "products",
+        "provenance",
         "sip",
         "psf_cards",
         "psf_files",

@@ -10,12 +10,12 @@ import numpy as np
 from astropy.io import fits
 
 from zogyp import headers, io
-from zogyp.companions import KIND, PER_FREQUENCY
-from zogyp.errors import HeaderError, OptionError
-from zogyp.fitsfile import split_path
+from zogyp.errors import HeaderError
+from zogyp.fitsbytes import Plane
 from zogyp.headers import put
 from zogyp.image import Flag, Image
 from zogyp.options import InputOptions
+from zogyp.provenance import mask_plane, put_note, spare, variance_plane
 from zogyp.psf_files import psf_planes
 from zogyp.sip import sip_header
 
@@ -71,7 +71,7 @@ def write_aligned(
         The file cannot be written.
     """
     path = Path(path)
-    _spare(path, (image.path, *inputs))
+    spare([path], (image.path, *inputs))
     data = np.where((image.mask & HIDDEN) > 0, np.float32(np.nan), image.data)
     header = fits.Header() if image.header is None else image.header.copy()
     tell_detector(header, gain=image.gain, read_noise=image.read_noise, saturation=image.saturation)
@@ -79,21 +79,11 @@ def write_aligned(
     for card, name, comment in CARDS:
         put(header, card, figures[name], comment)
     for note in image.notes:
-        header.add_history("zogyp: " + note.encode("ascii", "replace").decode())
-    extensions: list[tuple[str, Any, fits.Header]] = []
+        put_note(header, note)
+    extensions: list[Plane] = []
     if image.variance is not None:
-        cards = fits.Header()
-        put(cards, KIND, PER_FREQUENCY, "noise that counts for stars; pixels share some")
-        extensions.append(("VAR", image.variance, cards))
-    cards = fits.Header()
-    for flag in Flag:
-        put(
-            cards,
-            f"BIT{int(flag).bit_length() - 1:02d}",
-            flag.name,
-            f"meaning of the bit of value {int(flag)}",
-        )
-    extensions.append(("MASK", image.mask, cards))
+        extensions.append(variance_plane(image.variance))
+    extensions.append(mask_plane(image.mask))
     if image.psf is not None:
         extensions += psf_planes(image.psf)
     return io.write_image(path, data, header, image.wcs, extensions=extensions)
@@ -165,18 +155,3 @@ def _told(header: fits.Header, name: str) -> float | None:
     except HeaderError:
         return None
     return found
-
-
-def _spare(path: Path, inputs: tuple[str | None, ...]) -> None:
-    """Refuse to replace an input."""
-    for given in inputs:
-        source = None if given is None else split_path(given)[0]
-        if (
-            source is not None
-            and os.path.exists(path)
-            and os.path.exists(source)
-            and os.path.samefile(path, source)
-        ):
-            raise OptionError(
-                "output", str(path), "another file than the inputs", "It is an input of this run."
-            )

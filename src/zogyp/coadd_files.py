@@ -12,15 +12,14 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from zogyp import io
+from zogyp import io, provenance
 from zogyp.coadds import Coadd
-from zogyp.companions import KIND, PER_FREQUENCY
-from zogyp.errors import FileError, OptionError, OutputError
+from zogyp.errors import FileError, OutputError
 from zogyp.fitsbytes import Plane
 from zogyp.fitsfile import open_fits, split_path
 from zogyp.frames import COADD
 from zogyp.headers import put, quiet
-from zogyp.image import Flag
+from zogyp.provenance import mask_plane, put_note, put_options, variance_plane
 from zogyp.psf_files import psf_planes
 
 FORMAT, VERSION = COADD, 1  # card of a coadd, and what it says
@@ -48,10 +47,10 @@ def write_coadd(path: str | os.PathLike[str], coadd: Coadd) -> Path:
     planes: list[Plane] = [
         ("FLUX", coadd.flux, _flux_cards(coadd)),
         *([] if coadd.psf is None else psf_planes(coadd.psf)),
-        ("VAR", coadd.variance, _cards(**{KIND: (PER_FREQUENCY, "noise that counts for stars")})),
+        variance_plane(coadd.variance),
         ("WEIGHT", coadd.weight, _cards(BUNIT=("1/adu2", "inverse variance of the sky in FLUX"))),
         ("COVERAGE", coadd.coverage.astype(np.int32), _cards(BUNIT=("", "exposures with a usable pixel"))),
-        ("MASK", coadd.mask, _bits()),
+        mask_plane(coadd.mask),
     ]
     table = _table(coadd.inputs)
     return io.write_image(path, coadd.R, header_of(coadd), coadd.image.wcs, extensions=planes, tables=[table])
@@ -91,27 +90,12 @@ def header_of(coadd: Coadd) -> fits.Header:
     for card, value, comment in cards:
         if value is not None:
             put(header, card, value, comment)
-    for key, value in _flat(said.get("options", {})):
-        put(header, f"HIERARCH ZOGYP {key}", value)
+    put_options(header, said.get("options", {}))
     for out in said.get("left_out", ()):
-        _tell(header, f"left out: {out['path']}: {out['reason']}")
+        put_note(header, f"left out: {out['path']}: {out['reason']}")
     for note in said.get("notes", ()):
-        _tell(header, note)
+        put_note(header, note)
     return header
-
-
-def _tell(header: fits.Header, text: str) -> None:
-    plain = text.encode("ascii", "backslashreplace").decode()
-    header.add_history("zogyp: " + "".join(c if c.isprintable() else " " for c in plain)[:400])
-
-
-def _flat(options: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested options as ``GROUP KEY`` and value."""
-    found: list[tuple[str, Any]] = []
-    for key, value in options.items():
-        name = f"{prefix}{key}".upper()
-        found += _flat(value, f"{name} ") if isinstance(value, dict) else [(name, value)]
-    return found
 
 
 def _cards(**cards: tuple[str, str]) -> fits.Header:
@@ -138,15 +122,6 @@ def _flux_cards(coadd: Coadd) -> fits.Header:
     return header
 
 
-def _bits() -> fits.Header:
-    """What the bits of the mask mean."""
-    header = fits.Header()
-    for flag in Flag:
-        value = int(flag)
-        put(header, f"BIT{value.bit_length() - 1:02d}", flag.name, f"meaning of the bit of value {value}")
-    return header
-
-
 def spare(path: Path, inputs: Iterable[object]) -> None:
     """Refuse to write where an exposure, or a directory, is.
 
@@ -159,12 +134,7 @@ def spare(path: Path, inputs: Iterable[object]) -> None:
     """
     if os.path.isdir(path):
         raise OutputError(path, "it is a directory")
-    if not os.path.exists(path):
-        return
-    for given in inputs:
-        source = split_path(str(given))[0]
-        if os.path.exists(source) and os.path.samefile(path, source):
-            raise OptionError("output", str(path), "another file than the exposures", "It is one of them.")
+    provenance.spare([path], inputs)
 
 
 def read_coadd(path: str | os.PathLike[str]) -> Coadd:

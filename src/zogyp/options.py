@@ -41,6 +41,27 @@ class _Checked:
                 raise OptionError(f.name, value, limits if low is not None else f"at most {high}")
 
 
+class _Threaded(_Checked):
+    """Options with a number of threads."""
+
+    threads: int
+
+    @property
+    def n_threads(self) -> int:
+        """Number of threads to use."""
+        return available(self.threads)
+
+
+class _Bounded(_Threaded):
+    """Options with a bound of memory, too."""
+
+    memory: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bytes_of(self.memory)
+
+
 @dataclass(frozen=True)
 class InputOptions(_Checked):
     """What is known of one input image beside its pixels; a value here overrides the header's."""
@@ -118,7 +139,7 @@ class RegistrationOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class AlignOptions(_Checked):
+class AlignOptions(_Threaded):
     """Everything that `zogyp.align` can be told; ``without`` names what has no meaning there."""
 
     image: InputOptions = field(default_factory=InputOptions, metadata={"without": ("psf", "psf_cut")})
@@ -128,14 +149,9 @@ class AlignOptions(_Checked):
     align: RegistrationOptions = field(default_factory=RegistrationOptions)
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
-    @property
-    def n_threads(self) -> int:
-        """Number of threads to use."""
-        return available(self.threads)
-
 
 @dataclass(frozen=True)
-class SubtractOptions(_Checked):
+class SubtractOptions(_Threaded):
     """Everything that `zogyp.subtract` can be told."""
 
     new: InputOptions = field(default_factory=InputOptions)
@@ -160,11 +176,6 @@ class SubtractOptions(_Checked):
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
-    @property
-    def n_threads(self) -> int:
-        """Number of threads to use."""
-        return available(self.threads)
-
 
 @dataclass(frozen=True)
 class RejectOptions(_Checked):
@@ -178,7 +189,7 @@ class RejectOptions(_Checked):
 
 
 @dataclass(frozen=True)
-class CoaddOptions(_Checked):
+class CoaddOptions(_Bounded):
     """Everything that `zogyp.coadd` can be told; ``without`` names what has no meaning there."""
 
     image: InputOptions = field(
@@ -201,18 +212,9 @@ class CoaddOptions(_Checked):
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        bytes_of(self.memory)
-
-    @property
-    def n_threads(self) -> int:
-        """Number of threads to use."""
-        return available(self.threads)
-
 
 @dataclass(frozen=True)
-class CombineOptions(_Checked):
+class CombineOptions(_Bounded):
     """Everything that `zogyp.median` can be told."""
 
     method: Literal["median", "mean", "clipped"] = opt(
@@ -222,15 +224,6 @@ class CombineOptions(_Checked):
     share: float = opt(0.0, "of its brightness, sky included, by which a pixel may differ besides", low=0)
     memory: str = opt("1G", "memory for the pixels that are worked on, such as 500M or 2G")
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        bytes_of(self.memory)
-
-    @property
-    def n_threads(self) -> int:
-        """Number of threads to use."""
-        return available(self.threads)
 
 
 def bytes_of(text: str) -> int:

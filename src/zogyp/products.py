@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from zogyp import io
 from zogyp.errors import OptionError
-from zogyp.fitsfile import split_path
 from zogyp.headers import put, quiet
-from zogyp.image import Flag, FloatImage, Image, MaskImage
+from zogyp.image import FloatImage, Image, MaskImage
+from zogyp.provenance import name_bits, put_note, put_options, spare
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -152,11 +152,7 @@ class Subtraction:
         given = [self.new.path, self.ref.path, options.get("mask")]
         for side in ("new", "ref"):
             given += [options.get(side, {}).get(kind) for kind in ("psf", "noise", "weight", "mask")]
-        inputs = [path for path, _ in map(split_path, filter(None, given)) if os.path.exists(path)]
-        for target in filter(os.path.exists, targets):
-            if any(os.path.samefile(target, path) for path in inputs):
-                hint = f"Choose another name or folder: {target} is an input."
-                raise OptionError("name", target.name, "one whose files replace no input", hint)
+        spare(targets, given, "name")
 
     def _planes(self) -> Iterator[Plane]:
         """Product, pixels, unit and description of each image."""
@@ -179,7 +175,8 @@ class Subtraction:
         if unit:
             put(own, "BUNIT", unit, "unit of the pixels")
         if product == "mask":
-            _name_bits(own)
+            for image, shift in (("NEW_", 0), ("REF_", 8)):
+                name_bits(own, image, shift)
         io.write_image(path, data, own, None if product == "psf" else self.new.wcs)
 
     def provenance(self) -> fits.Header:
@@ -192,11 +189,9 @@ class Subtraction:
             if value is not None:
                 put(header, card, value, comment)
         put(header, "DATE", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "when this file was made, UTC")
-        for key, value in _flat(self.summary.get("options", {})):
-            put(header, f"HIERARCH ZOGYP {key}", value)
+        put_options(header, self.summary.get("options", {}))
         for note in self.summary.get("notes", []):
-            text = str(note).encode("ascii", "backslashreplace").decode()
-            header.add_history("zogyp: " + "".join(c if c.isprintable() else " " for c in text))
+            put_note(header, note)
         return header
 
     def _table_text(self) -> str:
@@ -217,21 +212,3 @@ def file_name(name: str) -> str:
     if not name.strip() or any(c in name for c in "/\\\0"):
         raise OptionError("name", name, "what files' names begin with, without '/' and '\\'")
     return name
-
-
-def _flat(options: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested options as ``GROUP KEY`` and value."""
-    for key, value in options.items():
-        name = f"{prefix}{key}".upper()
-        if isinstance(value, dict):
-            yield from _flat(value, f"{name} ")
-        else:
-            yield name, value
-
-
-def _name_bits(header: fits.Header) -> None:
-    """Say in the header what the bits of a subtraction's mask mean."""
-    for image, shift in (("NEW", 0), ("REF", 8)):
-        for flag in Flag:
-            bit = int(flag).bit_length() - 1 + shift
-            put(header, f"BIT{bit:02d}", f"{image}_{flag.name}", f"meaning of the bit of value {1 << bit}")
