@@ -635,13 +635,12 @@ def test_memory_and_threads_of_the_options(mixed, monkeypatch):
 
 
 PEAK = """
-import resource, sys
+import sys
 from zogyp.combination import median
+from zogyp.stopwatch import peak_memory_mb as peak
 from zogyp.options import CombineOptions
 import numpy as np
 from zogyp.image import Image
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 small = Image(np.ones((4, 4), np.float32), np.zeros((4, 4), np.uint16))
 median([small, small])
 before = peak()

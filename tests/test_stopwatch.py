@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
 
 from zogyp.stopwatch import Stopwatch, peak_memory_mb
@@ -37,3 +40,12 @@ def test_an_error_in_a_stage_passes():
 
 def test_peak_memory_is_in_megabytes():
     assert 20 < peak_memory_mb() < 1e6  # an interpreter with numpy, and no more than a terabyte
+
+
+def test_peak_memory_is_this_process_own_and_not_that_of_the_one_that_started_it():
+    """It once was: the small child of a process of 850 MB told 850 MB."""
+    large = np.ones(40_000_000)  # 320 MB
+    code = "from zogyp.stopwatch import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert large[-1] == 1 and peak_memory_mb() > 320
+    assert 5 < float(done.stdout) < 200
