@@ -21,9 +21,7 @@ FEIGNED = 0.65  # of the size that nine tenths of the bright sources exceed: no 
 ALIKE = 1.25  # median over that size, up to which the bright sources are of one kind
 LADDER = (30, 15, 8, 5)  # S/N above which stars are looked for, the best first
 MERGED = 1  # sep's flag of a deblended source
-PIXEL_STACK = (
-    10_000_000  # pixels above threshold that sep may hold; crowded fields need more than its default
-)
+PIXEL_STACK = 10_000_000  # pixels above threshold that sep may hold, or all there are, as in a crowd
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def find_sources(
         0 where there is no source.
     """
     scaled = np.ascontiguousarray(data / sigma, dtype=np.float32)  # any unit becomes sigma
-    sep.set_extract_pixstack(max(PIXEL_STACK, data.size // 4))
+    sep.set_extract_pixstack(max(min(PIXEL_STACK, data.size + 1), data.size // 4))
     sep.set_sub_object_limit(4096)
     kernel = _gaussian(fwhm)
     gain = float(kernel.sum() / np.sqrt((kernel**2).sum()))  # in S/N of a broad source, over single pixels
