@@ -39,6 +39,23 @@ def stamp(mixture, dx, dy, n):
     return (share * ay).T @ ax
 
 
+def blob(size, sigma, lopsided=0.0):
+    """A stamp of unit sum; ``lopsided`` makes it differ from its mirror images."""
+    y, x = np.mgrid[:size, :size] - size // 2
+    stamp = np.exp(-(x**2 + 1.3 * y**2 + 0.3 * x * y) / 2 / sigma**2) * (1 + lopsided * np.tanh(x + 0.5 * y))
+    return stamp / stamp.sum()
+
+
+def around_origin(stamp, shape):
+    """The stamp's centre on [0, 0] of a plane, pixel by pixel."""
+    plane = np.zeros(shape)
+    k = stamp.shape[0]
+    for i in range(k):
+        for j in range(k):
+            plane[(i - k // 2) % shape[0], (j - k // 2) % shape[1]] += stamp[i, j]
+    return plane
+
+
 def add(image, x, y, flux, mixture, n=61):
     """Add one star in place."""
     xi, yi, h = round(x), round(y), n // 2

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import skies
+from skies import around_origin, blob
 from zogyp.core import tiles
 from zogyp.core.proper import Layer, ProperSum, View
 from zogyp.errors import ShapeError
@@ -22,23 +23,6 @@ FWHM = skies.FWHM
 SHAPES = [(45, 48), (48, 45), (64, 60), (81, 75)]
 LARGE = (400, 405)
 UNITS = [1e-12, 1e12]
-
-
-def gaussian(size, sigma, lopsided=0.0):
-    """A stamp of unit sum; ``lopsided`` makes it differ from its mirror images."""
-    y, x = np.mgrid[:size, :size] - size // 2
-    stamp = np.exp(-(x**2 + 1.3 * y**2 + 0.3 * x * y) / 2 / sigma**2) * (1 + lopsided * np.tanh(x + 0.5 * y))
-    return stamp / stamp.sum()
-
-
-def around_origin(stamp, shape):
-    """The stamp's centre on [0, 0] of a plane, pixel by pixel."""
-    plane = np.zeros(shape)
-    k = stamp.shape[0]
-    for i in range(k):
-        for j in range(k):
-            plane[(i - k // 2) % shape[0], (j - k // 2) % shape[1]] += stamp[i, j]
-    return plane
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,7 @@ def shots(shape, seed=0, *, widths=(0.8, 1.0, 1.3), light=0.0, size=9, **more):
     rng = np.random.default_rng(seed)
     made = []
     for sigma, flux, width in zip((3.0, 1.2, 5.0), (1.0, 0.45, 1.7), widths, strict=True):
-        psf = gaussian(size, width, 0.2)
+        psf = blob(size, width, 0.2)
         data = rng.normal(0, sigma, shape)
         if np.ndim(light):
             P = np.fft.fft2(around_origin(psf, shape))
@@ -210,7 +194,7 @@ def test_a_star_shows_as_its_flux_times_the_psf(shape):
 def test_a_flux_scale_that_varies_is_followed():
     """A star of flux f is F_R f P_R wherever it is; twice the flux scale on the right: less noise there."""
     shape, f = (60, 240), 50.0
-    psf = gaussian(9, 1.0)
+    psf = blob(9, 1.0)
     data = np.zeros(shape)
     for x, scale in ((60, 1.0), (180, 2.0)):
         data[26:35, x - 4 : x + 5] += f * scale * psf
@@ -403,7 +387,7 @@ def test_taking_out_the_sharpest_leaves_no_noise_behind():
     assert np.isfinite(R).all()
     # what cannot be told is weighed down, never up; more than half of the information stays
     assert R.std() < 1 + 4 / np.sqrt(2 * R.size)
-    P = np.fft.fft2(around_origin(gaussian(41, 2.5), LARGE))
+    P = np.fft.fft2(around_origin(blob(41, 2.5), LARGE))
     S, T = (np.fft.ifft2(np.fft.fft2(p) * P.conj()).real for p in (R, want))
     assert np.corrcoef(S.ravel(), T.ravel())[0, 1] > 0.99  # at the frequencies that show a star
 
@@ -412,7 +396,7 @@ def test_taking_out_with_another_psf_leaves_no_noise_behind():
     """It was measured anew: what is left of it must not be blown up where nothing else told anything."""
     exposures = shots(LARGE, 5, widths=(0.6, 2.5, 3.0), size=41)
     total = added(exposures)
-    total.add(replace(exposures[0], psf=gaussian(41, 0.59)).layer, sign=-1)
+    total.add(replace(exposures[0], psf=blob(41, 0.59)).layer, sign=-1)
     once_more = ProperSum(LARGE, total.plan)
     once_more.merge(total)
     for R in (total.result(9).R, once_more.result(9).R):
@@ -607,7 +591,7 @@ def test_where_an_exposure_is_masked_the_variance_is_that_of_the_others():
     """Its pixels filled with what the others show; with one PSF, R there is theirs, at the same flux."""
     shape, box = LARGE, np.s_[60:340, 60:340]
     rng = np.random.default_rng(12)
-    psf = gaussian(9, 1.0)
+    psf = blob(9, 1.0)
     exposures = [Shot(rng.normal(0, s, shape), psf, s, f) for s, f in ((3.0, 1.0), (1.2, 0.45), (5.0, 1.7))]
     others = added(exposures[:2])
     prediction, _ = others.predict(exposures[2].view)

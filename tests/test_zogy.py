@@ -11,28 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from skies import around_origin, blob
 from zogyp.core.zogy import Side, apply, difference_psf, kernels, reach, zogy
 from zogyp.errors import ShapeError
 
 # odd, even, prime, rectangular both ways
 SHAPES = [(16, 16), (17, 13), (16, 11), (11, 24), (31, 31)]
-
-
-def gaussian(size, sigma, lopsided=0.0):
-    """A stamp of unit sum; ``lopsided`` makes it differ from its mirror images."""
-    y, x = np.mgrid[:size, :size] - size // 2
-    stamp = np.exp(-(x**2 + 1.3 * y**2 + 0.3 * x * y) / 2 / sigma**2) * (1 + lopsided * np.tanh(x + 0.5 * y))
-    return stamp / stamp.sum()
-
-
-def around_origin(stamp, shape):
-    """The stamp's centre on [0, 0] of a plane, pixel by pixel."""
-    plane = np.zeros(shape)
-    k = stamp.shape[0]
-    for i in range(k):
-        for j in range(k):
-            plane[(i - k // 2) % shape[0], (j - k // 2) % shape[1]] += stamp[i, j]
-    return plane
 
 
 def gradient(S, axis):
@@ -70,7 +54,7 @@ def side(shape, seed, *, sigma=3.0, flux=1.0, fwhm=1.6, **more):
     rng = np.random.default_rng(seed)
     data = rng.normal(0, sigma, shape) + 40 * flux * (rng.random(shape) > 0.95)
     variance = sigma**2 * rng.uniform(0.5, 4, shape)
-    stamp = gaussian(7, fwhm / 2.3548, 0.2)
+    stamp = blob(7, fwhm / 2.3548, 0.2)
     return Side(data.astype(np.float32), variance.astype(np.float32), stamp, sigma, flux, **more)
 
 
@@ -174,8 +158,8 @@ def test_the_same_image_twice_gives_nothing():
 @pytest.mark.parametrize("shape", [(32, 32), (33, 31)])
 def test_score_is_the_difference_filtered_by_its_own_psf(shape):
     rng = np.random.default_rng(5)
-    new = blank(shape, rng, sigma=2.0, stamp=gaussian(9, 0.8, 0.2))
-    ref = blank(shape, rng, sigma=1.0, flux=0.7, stamp=gaussian(9, 1.0, 0.1))
+    new = blank(shape, rng, sigma=2.0, stamp=blob(9, 0.8, 0.2))
+    ref = blank(shape, rng, sigma=1.0, flux=0.7, stamp=blob(9, 1.0, 0.1))
     got = zogy(new, ref)
     P_D = around_origin(difference_psf(new, ref, 31), shape)
     filtered = np.fft.ifft2(np.fft.fft2(got.D) * np.fft.fft2(P_D).conj()).real
@@ -191,8 +175,8 @@ def test_score_is_the_difference_filtered_by_its_own_psf(shape):
 def test_difference_is_white_and_scorr_in_units_of_sigma(widths, noise):
     rng = np.random.default_rng(6)
     shape = (601, 512)
-    new = blank(shape, rng, sigma=7.0, stamp=gaussian(25, widths[0]), psf_noise=noise)
-    ref = blank(shape, rng, sigma=3.0, flux=0.8, stamp=gaussian(25, widths[1]), psf_noise=noise)
+    new = blank(shape, rng, sigma=7.0, stamp=blob(25, widths[0]), psf_noise=noise)
+    ref = blank(shape, rng, sigma=3.0, flux=0.8, stamp=blob(25, widths[1]), psf_noise=noise)
     got = zogy(new, ref, shift=(0.3, -0.2))
     n = got.D.size
     assert got.D.std() == pytest.approx(1, abs=4 / np.sqrt(2 * n))  # standard error of a spread
@@ -211,8 +195,8 @@ def test_scorr_has_unit_spread_where_noise_is_uneven():
     rng = np.random.default_rng(7)
     shape = (400, 600)
     loud = np.where(np.arange(600) < 300, 10.0, 1.0)
-    new = blank(shape, rng, sigma=1.0, stamp=gaussian(15, 1.2))
-    ref = blank(shape, rng, sigma=2.0, stamp=gaussian(15, 1.5))
+    new = blank(shape, rng, sigma=1.0, stamp=blob(15, 1.2))
+    ref = blank(shape, rng, sigma=2.0, stamp=blob(15, 1.5))
     variance = np.broadcast_to(loud**2, shape).astype(np.float32)
     got = zogy(replace(new, data=(new.data * loud).astype(np.float32), variance=variance), ref)
     for columns in (slice(20, 280), slice(320, 580)):
@@ -224,7 +208,7 @@ def test_scorr_has_unit_spread_where_noise_is_uneven():
 def test_flux_is_unbiased_and_its_error_right(noise):
     rng = np.random.default_rng(8)
     shape = (512, 512)
-    stamps = gaussian(21, 1.5), gaussian(21, 1.9)
+    stamps = blob(21, 1.5), blob(21, 1.9)
     new = blank(shape, rng, sigma=10.0, stamp=stamps[0], psf_noise=noise)
     ref = blank(shape, rng, sigma=6.0, flux=0.6, stamp=stamps[1], psf_noise=noise)
     grid = np.arange(16, 512, 32)
@@ -248,8 +232,8 @@ def test_flux_is_unbiased_and_its_error_right(noise):
 @pytest.mark.parametrize("noise", [0.0, 1e-3, 0.05])
 def test_flux_without_noise_is_exact(noise):
     shape = (64, 63)
-    new = Side(*np.zeros((2, *shape), np.float32), gaussian(21, 1.5, 0.3), 10.0, 1.0, noise)
-    ref = Side(*np.zeros((2, *shape), np.float32), gaussian(21, 1.9), 6.0, 0.6, noise)
+    new = Side(*np.zeros((2, *shape), np.float32), blob(21, 1.5, 0.3), 10.0, 1.0, noise)
+    ref = Side(*np.zeros((2, *shape), np.float32), blob(21, 1.9), 6.0, 0.6, noise)
     star = 100 * np.roll(around_origin(new.psf, shape), (30, 20), axis=(0, 1)).astype(np.float32)
     got = zogy(replace(new, data=star), ref)
     assert np.unravel_index(got.alpha.argmax(), shape) == (30, 20)
@@ -329,8 +313,8 @@ def test_the_registration_error_is_that_of_a_displaced_star():
 
 def test_padding_keeps_one_border_from_the_other():
     n, empty = 64, np.zeros((1, 1), dtype=np.float32)
-    new = Side(empty, empty, gaussian(21, 1.8), 1.0, 1.0, 1e-3)
-    ref = Side(empty, empty, gaussian(21, 1.4), 1.0, 1.0, 1e-3)
+    new = Side(empty, empty, blob(21, 1.8), 1.0, 1.0, 1e-3)
+    ref = Side(empty, empty, blob(21, 1.4), 1.0, 1.0, 1e-3)
     margin = reach(new, ref)
     data = np.zeros((n + 2 * margin, n + 2 * margin), dtype=np.float32)
     data[margin, margin : margin + n] = 1e3  # a bright first row, as would wrap to the last
@@ -344,7 +328,7 @@ def test_padding_keeps_one_border_from_the_other():
 def test_frequencies_without_information_are_left_alone():
     """Where both PSFs have no power D is the plain difference of unit variance, and S nothing."""
     shape = (128, 128)
-    stamps = gaussian(31, 3.0), gaussian(31, 3.5)
+    stamps = blob(31, 3.0), blob(31, 3.5)
     new = Side(*np.zeros((2, *shape), np.float32), stamps[0], 2.0, 1.0, 1e-4)
     ref = Side(*np.zeros((2, *shape), np.float32), stamps[1], 3.0, 0.5, 1e-4)
     k = kernels(new, ref, shape)
@@ -375,8 +359,8 @@ def test_each_psf_brings_its_own_noise(noise_n, noise_r):
 
 
 def test_noise_of_the_psf_keeps_kernels_short():
-    noisy = gaussian(31, 2.0) + np.random.default_rng(9).normal(0, 1e-4, (31, 31))
-    sharp = gaussian(31, 1.5) + np.random.default_rng(10).normal(0, 1e-4, (31, 31))
+    noisy = blob(31, 2.0) + np.random.default_rng(9).normal(0, 1e-4, (31, 31))
+    sharp = blob(31, 1.5) + np.random.default_rng(10).normal(0, 1e-4, (31, 31))
     empty = np.zeros((2, 1, 1), np.float32)
 
     def half_side(noise):
@@ -390,7 +374,7 @@ def test_a_very_bright_star_does_not_undercut_the_variance_elsewhere():
     shape = (256, 256)
     variance = np.ones(shape, dtype=np.float32)
     variance[100, 100] = 1e9
-    new = Side(np.zeros(shape, np.float32), variance, gaussian(15, 1.5), 1.0)
+    new = Side(np.zeros(shape, np.float32), variance, blob(15, 1.5), 1.0)
     ref = replace(new, variance=np.ones(shape, dtype=np.float32))
     quiet = zogy(ref, ref).V.mean()
     got = zogy(new, ref)
