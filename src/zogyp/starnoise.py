@@ -47,6 +47,7 @@ def add_star_variance(
     bad = ~new.image.good | ~ref.image.good
     common = _common(outputs, (s.x, s.y, s.flux), bad)
     told = np.union1d(matched.new, np.flatnonzero(s.saturated))  # the wings of the brightest tell most
+    told = told[common[told] > 0]
     order = told[np.argsort(-common[told], kind="stable")]
     reach = max(new.psf.size, ref.psf.size) // 2
     chosen = order[_inside(s.x[order], s.y[order], new.image.shape, reach // 2)][:BRIGHTEST]
