@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class Step:
     chosen_anew: bool = False
 
 
+LOST = 100.0  # times the brightest source: a flux beyond it is one that a fit has lost
 STEPS = (Step(0.02), Step(0.01))
 # the better the PSF is known, the fainter are the neighbours that can be told from its errors
 CROWD_STEPS = (
@@ -201,6 +202,11 @@ def _model(
             hidden = hidden_sources(scene.residual, data - scene.residual, variance, good, psf, step.of_model)
             everything = scene.sources.joined(hidden)
             scene = fit_scene(data, variance, good, everything, psf, sweeps=1, psf_error=step.psf_error)
+            if not np.abs(scene.sources.flux).max() <= LOST * np.abs(sources.flux).max():
+                data[:] = (
+                    seen.data
+                )  # too few stars for a PSF that holds everywhere: only those that stand out
+                return _model(replace(seen, crowded=False), data, options, sky_options)
     return psf, scene, chosen
 
 
