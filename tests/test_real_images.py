@@ -221,5 +221,5 @@ def test_a_crowd_with_few_clean_stars_is_measured_still(shared_data):
     aligned, _ = zogyp.align(paths[0], to=paths[1])
     exposure = measure(aligned)
     assert np.isfinite(exposure.psf.basis).all() and exposure.psf.fwhm == pytest.approx(4.9, abs=0.5)
-    single = exposure.sources.take(~exposure.sources.saturated)  # of a core that is masked the flux may be lost
+    single = exposure.sources.take(~exposure.sources.saturated)  # a masked core may lose its flux
     assert np.abs(single.flux).max() < 1e8  # the brightest has some 1e7
