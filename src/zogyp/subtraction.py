@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,37 @@ def subtract(
     StarsError
         Too few stars to measure a PSF or the flux ratio, and none given.
     """
+    return worked_out(new, ref, options, executor=executor, progress=progress)[0]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a subtraction was made of.
+
+    Attributes
+    ----------
+    new, ref : Exposure
+        All that was measured on the two images, on the grid of the results, with the PSFs that were used.
+    matched : Match
+        Ratio of their flux scales, and the stars of both.
+    planes : Planes
+    """
+
+    new: Exposure
+    ref: Exposure
+    matched: Match
+    planes: Planes
+
+
+def worked_out(
+    new: str | Path | Image,
+    ref: str | Path | Image,
+    options: SubtractOptions = SubtractOptions(),
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> tuple[Subtraction, Evidence]:
+    """`subtract`, and the evidence beside the result."""
     watch = Stopwatch(progress)
     with watch.stage("read", 0.0):
         image_n, image_r = opened(new, options.new), opened(ref, options.ref)
@@ -90,7 +121,7 @@ def subtract(
     summary = summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
     summary |= {"alignment": _alignment(pair), "notes": [*pair.notes, *summary["notes"]]}
     watch.tell("done", 1.0)
-    return replace(result, summary=summary)
+    return replace(result, summary=summary), Evidence(exposure_n, exposure_r, matched, planes)
 
 
 def _subtracted(
