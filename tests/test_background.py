@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import skies
-from zogyp.measure.background import background, mesh_level, spread_table
+from zogyp.measure.background import background, level_and_unevenness, mesh_level, spread_table
 from zogyp.options import BackgroundOptions
 
 
@@ -112,3 +112,23 @@ def test_spread_table_is_linear_between_the_centres(table_shape, shape):
     np.testing.assert_allclose(
         spread_table(table, shape), 2.0 + 0.5 * x[None, :] - 0.25 * y[:, None], rtol=1e-6
     )
+
+
+def test_the_level_tells_what_it_cannot_follow():
+    rng = np.random.default_rng(7)
+    ny, nx, mesh = 640, 800, 40
+    noise = rng.normal(0, 1, (ny, nx))
+    y, x = np.mgrid[:ny, :nx]
+    waves = 0.8 * np.sin(2 * np.pi * x / 210) * np.sin(2 * np.pi * y / 180)
+    bad = none_bad(noise)
+    for calm in (True, False):
+        quiet = level_and_unevenness(noise.astype(np.float32), bad, mesh, calm=calm)
+        assert quiet[1] < 0.01  # means of 1600 pixels scatter by 0.025; their excess is none
+        level, told = level_and_unevenness((noise + waves).astype(np.float32), bad, mesh, calm=calm)
+        left = float(np.std(level - waves))
+        assert 0.4 * left < told < 2.5 * left, calm  # the neighbours of a mesh tell the order of it
+
+
+def test_few_meshes_tell_of_no_unevenness():
+    plane = np.random.default_rng(1).normal(0, 1, (100, 500)).astype(np.float32)
+    assert level_and_unevenness(plane, none_bad(plane), 50)[1] == 0.0

@@ -173,7 +173,7 @@ def test_every_option_explains_itself():
         ("[new]\ngain = '2'\n", "new.gain", "a number"),
         ("[new]\ngain = 0\n", "new.gain", "at least"),
         ("[new]\nmask = 3\n", "new.mask", "text"),
-        ("psf_noise = 1\n", "psf_noise", "true or false"),
+        ("psf_match = 1\n", "psf_match", "true or false"),
     ],
 )
 def test_wrong_configuration_is_named(text, named, allowed, tmp_path):

@@ -13,7 +13,7 @@ from zogyp.core.psfmodel import PSF
 from zogyp.differencing import difference
 from zogyp.fluxscale import Match, Surface
 from zogyp.image import Flag
-from zogyp.options import InputOptions, SubtractOptions
+from zogyp.options import InputOptions, NoiseOptions, SubtractOptions
 
 SHAPE = (260, 300)
 N, R = skies.gaussian(3.0, 0.05), skies.gaussian(4.0, 0.05)
@@ -21,6 +21,7 @@ RATIO, SIGMA_N, SIGMA_R = 1.6, 5.0, 4.0
 STARS = ((60.3, 70.8, 8e4), (200.1, 180.4, 3e4), (140.6, 40.2, 1e4))
 PLACE, FLUX = (150.0, 130.0), 1500.0
 OPTIONS = SubtractOptions(threads=1, background_match=False)
+NO_PSF = replace(OPTIONS, noise=NoiseOptions(psf=False, stars=False))
 
 
 def flat(value, *, log=False):
@@ -171,7 +172,9 @@ def test_the_psfs_own_error_is_counted_under_stars(new, ref, planes):
     variance = (1e-3 * new.psf.basis[0]) ** 2 + 1e-12
     unsure = replace(new, psf=replace(new.psf, variance=variance.astype(np.float32)))
     counted = difference(unsure, ref, matched(), OPTIONS)
-    left_out = difference(unsure, ref, matched(), replace(OPTIONS, psf_noise=False))
+    left_out = difference(
+        unsure, ref, matched(), replace(OPTIONS, noise=NoiseOptions(psf=False, stars=False))
+    )
     x, y, _ = (int(v) for v in STARS[0])
     assert counted.V[y, x] > 1.2 * planes.V[y, x]
     assert counted.V[y, x] > 1.2 * left_out.V[y, x]

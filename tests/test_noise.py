@@ -10,13 +10,13 @@ import skies
 from zogyp.measure.noise import (
     SkyNoise,
     at_seeing,
-    excess_variance,
     from_variance,
     high_pass,
     mesh_table,
-    robust_sigma,
+    quantum,
     sky_noise,
 )
+from zogyp.measure.robust import excess_variance, robust_sigma
 
 SHAPE = (512, 512)
 
@@ -241,3 +241,17 @@ def test_a_mesh_without_pixels_takes_the_typical_value():
     table = mesh_table(plane, use, 5.0, lambda v: float(v.mean()))
     assert table[0, 0] == 5.0
     assert table[-1, -1] == 3.0
+
+
+@pytest.mark.parametrize("step", [1.0, 0.5, 4.0, 1 / 1.7])
+def test_the_step_of_quantised_pixels_is_found(step):
+    values = np.random.default_rng(2).normal(500, 20, 60_000)
+    rounded = (np.round(values / step) * step).astype(np.float32)
+    assert quantum(rounded) == pytest.approx(step, rel=1e-3)  # float32 near 500: 3e-5
+
+
+def test_pixels_that_are_not_quantised_have_no_step():
+    rng = np.random.default_rng(3)
+    assert quantum(rng.normal(500, 20, 60_000).astype(np.float32)) == 0.0
+    assert quantum(rng.normal(0, 1e-18, 60_000).astype(np.float32)) == 0.0
+    assert quantum(np.full(1000, 3.0, np.float32)) == 0.0

@@ -41,7 +41,7 @@ SUMMARY = {
         "new": {"gain": None, "mask": "/a/" + "long/" * 60 + "m.fits"},
         "psf": {"order": None, "cut": 0.0},
         "tile": 1024,
-        "psf_noise": True,
+        "psf_match": True,
     },
     "F_n": 1.0,
     "F_r": np.float64(0.875),
@@ -105,7 +105,7 @@ def test_provenance(result, tmp_path):
             "REFFILE": "/data/r\\xe9f.fits", "F_N": 1.0, "F_R": 0.875, "SIGMA_N": 3.25, "SIGMA_R": 2.5,
             "REGRMSX": 0.03, "REGRMSY": 0.04, "REGN": 40, "FWHM_N": 4.25, "FWHM_R": 3.5, "SCORRMAD": 1.01,
             "LIMFLUX": 55.5, "NTRANS": 2, "PRODUCT": key, "ZOGYP NEW GAIN": "auto", "ZOGYP PSF ORDER": "auto",
-            "ZOGYP PSF CUT": 0.0, "ZOGYP TILE": 1024, "ZOGYP PSF_NOISE": True,
+            "ZOGYP PSF CUT": 0.0, "ZOGYP TILE": 1024, "ZOGYP PSF_MATCH": True,
             "ZOGYP NEW MASK": SUMMARY["options"]["new"]["mask"],
         }  # fmt: skip
         assert {k: header.get(k) for k in wanted} == wanted

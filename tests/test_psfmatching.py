@@ -10,13 +10,13 @@ import pytest
 import skies
 from zogyp.differencing import difference
 from zogyp.fluxscale import Match, Surface
-from zogyp.options import SubtractOptions
+from zogyp.options import NoiseOptions, SubtractOptions
 from zogyp.psfmatching import match_psfs
 
 SHAPE = (320, 340)
 TRUE_N, TRUE_R = skies.gaussian(3.4, 0.05), skies.gaussian(3.9, 0.05)
 RATIO, SIGMA = 0.8, 4.0
-OPTIONS = SubtractOptions(threads=1, background_match=False, psf_noise=False)
+OPTIONS = SubtractOptions(threads=1, background_match=False, noise=NoiseOptions(psf=False, stars=False))
 
 
 def field(mixture, scale, seed):

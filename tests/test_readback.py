@@ -19,7 +19,7 @@ from zogyp.core.warped import warped
 from zogyp.headers import detector
 from zogyp.image import Flag, Image
 from zogyp.inputs import opened
-from zogyp.measure.noise import robust_sigma
+from zogyp.measure.robust import robust_sigma
 from zogyp.options import AlignOptions, InputOptions, PSFOptions, RegistrationOptions, SubtractOptions
 from zogyp.psf_files import psf_planes, read_psf, write_psf
 

@@ -7,7 +7,7 @@ import pytest
 
 import skies
 from zogyp.fluxscale import Match, Surface
-from zogyp.measure.noise import robust_sigma
+from zogyp.measure.robust import robust_sigma
 from zogyp.starnoise import add_star_variance
 
 SHAPE = (700, 700)

@@ -44,6 +44,7 @@ GROUP_TITLES = {
     "psf": "PSF",
     "align": "Alignment",
     "reject": "Outliers",
+    "noise": "Noise that S_corr counts",
     "transients": "Transients",
 }
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, spline_filter
+from scipy.ndimage import maximum_filter
 
 from zogyp.core import tiles, zogy
-from zogyp.core.psfmodel import PSF, SPLINE
-from zogyp.core.stamps import add_stars
+from zogyp.core.psfmodel import PSF
 from zogyp.fluxscale import Match
+from zogyp.halves import Half, prepared
 from zogyp.image import FloatImage
-from zogyp.measure.background import mesh_level
+from zogyp.measure.background import level_and_unevenness, mesh_level
 from zogyp.measure.exposure import Exposure
 from zogyp.measure.moffat import fit_moffat
+from zogyp.noiseledger import Ledger
 from zogyp.options import BackgroundOptions, SubtractOptions
-from zogyp.repair import Repaired, repair
 from zogyp.starnoise import add_star_variance
 
 F8 = NDArray[np.float64]
@@ -48,29 +48,7 @@ class Planes:
     fwhm: float
     reach: int
     n_tiles: int
-
-
-@dataclass(frozen=True)
-class Half:
-    """One of the two images, ready to be cut into tiles."""
-
-    pixels: Repaired
-    exposure: Exposure
-    cut: float
-    psf_noise: float
-
-    def psf_at(self, x: float, y: float, size: int) -> F8:
-        """PSF at a position; with a cut, what lies below it is zero and the rest has unit sum again."""
-        stamp = self.exposure.psf.at(x, y, size=size)
-        if self.cut > 0:
-            stamp = np.where(stamp < self.cut * stamp.max(), 0.0, stamp)
-            stamp /= stamp.sum()
-        return stamp
-
-    def side(self, x: float, y: float, size: int, flux: float, sigma: float) -> zogy.Side:
-        """What the kernels need; the pixels are not looked at."""
-        empty = np.zeros((0, 0), np.float32)
-        return zogy.Side(empty, empty, self.psf_at(x, y, size), sigma, flux, self.psf_noise)
+    noise: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def difference(
@@ -89,19 +67,22 @@ def difference(
     Planes
         D, S, V (variance of S), F_S at every pixel; nothing is set to NaN yet.
     """
-    repaired = repair(new, ref, matched)
-    halves = tuple(
-        _half(e, r, given.psf_cut, options)
-        for e, r, given in zip((new, ref), repaired, (options.new, options.ref), strict=True)
-    )
-    work = _Work(halves[0], halves[1], matched, _astrometric(matched, options))
+    counted = options.noise
+    ledger = Ledger(new, ref, matched)
+    halves = prepared(new, ref, matched, options, ledger)
+    work = _Work(*halves, matched, _astrometric(matched, options), counted.flux_ratio)
     plan = work.plan(options.tile)
     outputs = {name: np.zeros(new.image.shape, np.float32) for name in ("D", "S", "V", "F_S", "F_D")}
     tiles.run(plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor)
+    ledger.fill(work, halves)
     if options.background_match:
-        _match_background(outputs, work, options.background)
-    if options.psf_noise:
-        add_star_variance(outputs, new, ref, matched)
+        unevenness = _match_background(outputs, work, options.background)
+        if counted.background:
+            with ledger.entry("background", outputs["V"]):
+                outputs["V"] += (unevenness * outputs["F_D"]) ** 2
+    if counted.stars:
+        with ledger.entry("stars", outputs["V"]):
+            add_star_variance(outputs, new, ref, matched)
     ny, nx = new.image.shape
     kernels = work.kernels_at((nx - 1) / 2, (ny - 1) / 2, (256, 256))
     fwhm = fit_moffat(kernels.P_D.astype(np.float64), 1.0, min(new.psf.fwhm, ref.psf.fwhm)).fwhm
@@ -115,48 +96,15 @@ def difference(
         fwhm=fwhm,
         reach=work.reach(0.05),
         n_tiles=len(plan),
+        noise=ledger.shares(outputs["V"]),
     )
-
-
-def _half(exposure: Exposure, pixels: Repaired, cut: float | None, options: SubtractOptions) -> Half:
-    """Add the PSF model's own error to the variance."""
-    psf = exposure.psf
-    noise = 0.0
-    if psf.variance is not None and options.psf_noise:
-        noise = float(np.sqrt(psf.variance.sum())) * psf.sampling
-        _add_psf_variance(exposure, pixels.variance, pixels.pad)
-    return Half(pixels, exposure, options.psf.cut if cut is None else cut, noise)
-
-
-def _add_psf_variance(exposure: Exposure, variance: FloatImage, pad: int) -> None:
-    """A star of flux f and PSF error dP leaves f dP: add f² Var(dP) under every star that shows it."""
-    psf, s = exposure.psf, exposure.sources
-    assert psf.variance is not None
-    least = 0.02 * exposure.sigma**2
-    seen = np.flatnonzero(s.flux**2 * float(psf.variance.max()) > least)
-    plane = spline_filter(psf.variance.astype(np.float64), order=SPLINE, mode="mirror")[None]
-    extra = np.zeros_like(variance)
-    k = psf.size // 2
-    p = np.arange(psf.variance.shape[0]) - psf.variance.shape[0] // 2
-    ring = (np.hypot(p[:, None], p[None, :]) * psf.sampling).astype(int)
-    profile = np.array([psf.variance[ring >= r].max() for r in range(k + 1)])
-    radius = np.searchsorted(-profile, -least / np.maximum(s.flux[seen] ** 2, 1e-300)).clip(3, k)
-    add_stars(
-        extra,
-        s.x[seen] + pad,
-        s.y[seen] + pad,
-        s.flux[seen] ** 2,
-        radius.astype(np.int64),
-        np.ones((seen.size, 1)),
-        plane,
-        psf.sampling,
-    )
-    variance += np.maximum(extra, 0)
 
 
 def _astrometric(matched: Match, options: SubtractOptions) -> tuple[float, float]:
     """Registration error per axis of each image: half of the variance that the two show together."""
-    if options.astrometric_noise is not None:
+    if not options.noise.registration:
+        rms = (0.0, 0.0)
+    elif options.astrometric_noise is not None:
         rms = (options.astrometric_noise, options.astrometric_noise)
     else:
         rms = (np.hypot(matched.dx.scatter, matched.dx.error), np.hypot(matched.dy.scatter, matched.dy.error))
@@ -166,7 +114,10 @@ def _astrometric(matched: Match, options: SubtractOptions) -> tuple[float, float
 class _Work:
     """The function that is called for every tile."""
 
-    def __init__(self, new: Half, ref: Half, matched: Match, astrometric: tuple[float, float]) -> None:
+    def __init__(
+        self, new: Half, ref: Half, matched: Match, astrometric: tuple[float, float], flux_noise: bool
+    ) -> None:
+        self.flux_noise = flux_noise
         self.new, self.ref, self.matched, self.astrometric = new, ref, matched, astrometric
         self.size = max(new.exposure.psf.size, ref.exposure.psf.size)
         self.move = any(
@@ -200,6 +151,13 @@ class _Work:
 
     def _shift(self, x: float, y: float) -> tuple[float, float]:
         return (self.matched.dx.at(x, y), self.matched.dy.at(x, y)) if self.move else (0.0, 0.0)
+
+    def flux_error(self, x: float, y: float) -> float:
+        """Relative error of the flux ratio at a position, as far as it is to be counted."""
+        ratio = self.matched.flux_ratio
+        if not self.flux_noise:
+            return 0.0
+        return ratio.error_at(x, y) / (1.0 if ratio.log else ratio.at(x, y))
 
     def reach(self, level: float) -> int:
         """Half the side of the box that holds the kernels at the middle of the image."""
@@ -263,7 +221,7 @@ class _Work:
             pixels, fill = half.pixels, half.exposure.sigma**2
             there = replace(tile, start=(tile.start[0] + pixels.pad, tile.start[1] + pixels.pad))
             blocks.append((tiles.gather(pixels.data, there, 0.0), tiles.gather(pixels.variance, there, fill)))
-        d = zogy.apply(kernels, blocks[0], blocks[1], self.astrometric)
+        d = zogy.apply(kernels, blocks[0], blocks[1], self.astrometric, self.flux_error(tile.x, tile.y))
         return {"D": tile.cut(d.D), "S": tile.cut(d.S), "V": tile.cut(d.V), "F_S": d.F_S, "F_D": d.F_D}
 
 
@@ -278,10 +236,12 @@ def _curvature(psf: PSF, x: float, y: float, step: float) -> float:
     return worst
 
 
-def _match_background(outputs: dict[str, FloatImage], work: _Work, options: BackgroundOptions) -> None:
+def _match_background(outputs: dict[str, FloatImage], work: _Work, options: BackgroundOptions) -> float:
     """Take off the smooth level that the two skies leave in D, and what it does to S.
 
-    The PSF of D has unit sum, so a constant d in D is F_D d in S.
+    The PSF of D has unit sum, so a constant d in D is F_D d in S. What the level takes of the noise it
+    takes of S, too, so that its own noise is no error; what it does not follow is: the standard deviation
+    of that in D is returned.
     """
     s, f_d = outputs["S"], outputs["F_D"]
     bad = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
@@ -292,6 +252,8 @@ def _match_background(outputs: dict[str, FloatImage], work: _Work, options: Back
         mesh, calm = min(mesh, int(CROWD_MESH * max(new.psf.fwhm, ref.psf.fwhm))), False
     # what is odd stands out of the level: of the one that a first look shows
     odd = bad | (np.abs(s - f_d * mesh_level(flat, bad, mesh, calm=calm)) > ODD * np.sqrt(outputs["V"]))
-    level = mesh_level(flat, maximum_filter(odd.view(np.uint8), 7) > 0, mesh, calm=calm)
+    odd = maximum_filter(odd.view(np.uint8), 7) > 0
+    level, unevenness = level_and_unevenness(flat, odd, mesh, calm=calm)
     outputs["D"] -= level
     s -= f_d * level
+    return unevenness

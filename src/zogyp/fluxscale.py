@@ -15,7 +15,7 @@ from zogyp.core.pairing import mutual_nearest
 from zogyp.core.psfmodel import n_terms, polynomial
 from zogyp.errors import StarsError
 from zogyp.measure.exposure import Exposure
-from zogyp.measure.noise import excess_variance, robust_sigma
+from zogyp.measure.robust import excess_variance, robust_sigma
 
 F8 = NDArray[np.float64]
 CLIP = 4.0  # sigma
@@ -38,6 +38,7 @@ class Surface:
     scatter : standard deviation of single stars about it, their own noise taken off
     n : number of stars
     log : the polynomial is of the value's natural logarithm; ``error`` and ``scatter`` are relative
+    covariance : (n_terms, n_terms) of the coefficients, or None
     """
 
     coefficients: F8
@@ -47,6 +48,7 @@ class Surface:
     scatter: float = 0.0
     n: int = 0
     log: bool = False
+    covariance: F8 | None = None
 
     def at(self, x: float, y: float) -> float:
         """Value at a position [px]."""
@@ -57,6 +59,13 @@ class Surface:
         u, v = x / self.scale[0] - 1, y / self.scale[1] - 1
         value: F8 = np.tensordot(self.coefficients, polynomial(u, v, self.order), axes=1)
         return np.exp(value) if self.log else value
+
+    def error_at(self, x: float, y: float) -> float:
+        """Standard error of the value at a position, relative where the polynomial is of the logarithm."""
+        if self.covariance is None:
+            return self.error
+        terms = polynomial(np.array([x / self.scale[0] - 1]), np.array([y / self.scale[1] - 1]), self.order)
+        return float(np.sqrt(max(float(terms[:, 0] @ self.covariance @ terms[:, 0]), 0.0)))
 
     @property
     def typical(self) -> float:
@@ -238,5 +247,14 @@ def _robust(
     # clipped stars count as if they lay at the limit, so that no order gains by clipping more
     chi2 = float(np.minimum(residual**2 / total, CLIP**2).sum() + np.log(total).sum())
     error = float(1 / np.sqrt((1 / total[keep]).sum())) if keep.any() else float("inf")
-    surface = Surface(coefficients, order, scale, error, float(np.sqrt(scatter2)), int(keep.sum()))
+    covariance = np.linalg.pinv(design.T @ (np.where(keep, 1 / total, 0.0)[:, None] * design))
+    surface = Surface(
+        coefficients,
+        order,
+        scale,
+        error,
+        float(np.sqrt(scatter2)),
+        int(keep.sum()),
+        covariance=np.asarray(covariance, dtype=np.float64),
+    )
     return surface, chi2 + design.shape[1] * float(np.log(max(x.size, 2)))

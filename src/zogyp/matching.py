@@ -18,7 +18,7 @@ from zogyp.core import asterisms
 from zogyp.core.pairing import mutual_nearest, voted_shift
 from zogyp.core.transform import HIGHEST, Transform, matrix_of, similarity, solve
 from zogyp.errors import RegistrationError
-from zogyp.measure.noise import excess_variance
+from zogyp.measure.robust import excess_variance
 from zogyp.measure.starlist import StarList
 
 F8 = NDArray[np.float64]

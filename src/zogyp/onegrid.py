@@ -14,7 +14,7 @@ from zogyp.errors import RegistrationError, ShapeError
 from zogyp.image import Image
 from zogyp.inputs import with_common_mask
 from zogyp.measure.firstlook import FirstLook, look
-from zogyp.measure.noise import robust_sigma
+from zogyp.measure.robust import robust_sigma
 from zogyp.options import SubtractOptions
 from zogyp.registration import Registration, register, resampled, target_of, wcs_map
 

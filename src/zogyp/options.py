@@ -120,6 +120,21 @@ class TransientOptions(_Checked):
 
 
 @dataclass(frozen=True)
+class NoiseOptions(_Checked):
+    """Which kinds of noise S_corr counts. All of them, as a rule: one that is left out shows its part."""
+
+    photons: bool = opt(True, "photons of the sources")
+    correlation: bool = opt(True, "what resampling has taken from single pixels but not from stars")
+    quantisation: bool = opt(True, "rounding to whole numbers, a part of the noise that the sky shows")
+    psf: bool = opt(True, "errors of the PSF models, as their fits know them")
+    stars: bool = opt(True, "what bright stars really leave")
+    flux_ratio: bool = opt(True, "error of the ratio of the two flux scales")
+    registration: bool = opt(True, "scatter of the stars' positions between the images")
+    background: bool = opt(True, "what is left of the two skies between the meshes of their level")
+    filled: bool = opt(True, "light that was filled in for masked and saturated pixels")
+
+
+@dataclass(frozen=True)
 class RegistrationOptions(_Checked):
     """How one image is brought onto the pixels of another."""
 
@@ -160,6 +175,7 @@ class SubtractOptions(_Threaded):
     detect: DetectOptions = field(default_factory=DetectOptions)
     psf: PSFOptions = field(default_factory=PSFOptions)
     align: RegistrationOptions = field(default_factory=RegistrationOptions)
+    noise: NoiseOptions = field(default_factory=NoiseOptions)
     transients: TransientOptions = field(default_factory=TransientOptions)
     grid: Literal["new", "reference"] = opt("new", "whose pixels the results are on; the other is resampled")
     mask: str | None = opt(None, "FITS image of pixels bad in either image (0 = good)")
@@ -171,7 +187,6 @@ class SubtractOptions(_Threaded):
         None, "registration error per axis [px]; default: from stars", low=0, high=10
     )
     background_match: bool = opt(True, "remove the smooth difference that the two backgrounds leave")
-    psf_noise: bool = opt(True, "count the PSF models' own error as noise")
     psf_match: bool = opt(True, "in crowds, correct the PSFs by what the difference leaves under stars")
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)

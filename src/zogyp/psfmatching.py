@@ -25,7 +25,7 @@ from zogyp.differencing import Planes
 from zogyp.fluxscale import Match, Surface
 from zogyp.image import FloatImage
 from zogyp.measure.exposure import Exposure
-from zogyp.measure.noise import robust_sigma
+from zogyp.measure.robust import robust_sigma
 from zogyp.measure.scene import star_radii
 
 F8 = NDArray[np.float64]

@@ -38,11 +38,14 @@ class Repaired:
     pad: int
 
 
-def repair(new: Exposure, ref: Exposure, matched: Match) -> tuple[Repaired, Repaired]:
+def repair(
+    new: Exposure, ref: Exposure, matched: Match, fill_error: float = FILL_ERROR
+) -> tuple[Repaired, Repaired]:
     """Fill the bad pixels of both images, and a rim around them, with what their stars' models say.
 
     A star saturated in both gets one flux, and both images are filled over both cores: an error
-    of that flux then cancels in the difference. The fill's own error is counted as variance.
+    of that flux then cancels in the difference. The fill's own error, ``fill_error`` of its light, is
+    counted as variance.
     """
     fluxes = _common_fluxes(new, ref, matched)
     bad_n, bad_r = ~new.image.good, ~ref.image.good
@@ -55,8 +58,8 @@ def repair(new: Exposure, ref: Exposure, matched: Match) -> tuple[Repaired, Repa
     ratio = matched.flux_ratio.grid(ref.sources.x, ref.sources.y)
     seen_r = (ref.sources.x, ref.sources.y, fluxes[1] / ratio)
     return (
-        _filled(new, bad_n | either, _with_hidden(new, stars_n, seen_r), pad),
-        _filled(ref, bad_r | either, _with_hidden(ref, stars_r, seen_n), pad),
+        _filled(new, bad_n | either, _with_hidden(new, stars_n, seen_r), pad, fill_error),
+        _filled(ref, bad_r | either, _with_hidden(ref, stars_r, seen_n), pad, fill_error),
     )
 
 
@@ -137,7 +140,7 @@ def _weight(exposure: Exposure, m: int) -> float:
     return float(1 / (s.flux_err[m] ** 2 + (relative * s.flux[m]) ** 2 + 1e-300))
 
 
-def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int) -> Repaired:
+def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: float) -> Repaired:
     """An exposure's pixels with the bad ones and the rim replaced by the model of stars (x, y, flux)."""
     psf = exposure.psf
     star_x, star_y, flux = stars
@@ -157,7 +160,7 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int) -> Repaired:
     add_stars(model, x[index], y[index], flux[index], radius, terms, planes, psf.sampling)
     fill = model[bad]
     data[bad] = fill
-    variance[bad] = np.pad(sigma, pad, mode="edge")[bad] ** 2 + (FILL_ERROR * fill) ** 2
+    variance[bad] = np.pad(sigma, pad, mode="edge")[bad] ** 2 + (fill_error * fill) ** 2
     return Repaired(data, variance, pad)
 
 

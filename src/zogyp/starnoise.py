@@ -20,7 +20,7 @@ from zogyp.core.stamps import add_stars, cut_stamps
 from zogyp.fluxscale import Match
 from zogyp.image import FloatImage
 from zogyp.measure.exposure import Exposure
-from zogyp.measure.noise import CHI2_MEDIAN, excess_variance
+from zogyp.measure.robust import CHI2_MEDIAN, excess_variance
 
 F8 = NDArray[np.float64]
 BRIGHTEST = 256  # stars that tell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zogyp.image import FloatImage
-from zogyp.measure.noise import robust_sigma
+from zogyp.measure.robust import robust_sigma
 from zogyp.stopwatch import Stopwatch, peak_memory_mb
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def summarise(
             "dy": matched.dy.typical,
             "residuals": _residuals(new, ref, matched),
         },
+        "noise": planes.noise,
         "fwhm": planes.fwhm,
         "scorr_mad": robust_sigma(scorr) if scorr.size else float("nan"),
         "scorr_std": float(np.std(scorr, dtype=np.float64)) if scorr.size else float("nan"),

@@ -180,6 +180,7 @@ def apply(
     new: tuple[Plane, Plane],
     ref: tuple[Plane, Plane],
     astrometric: tuple[float, float] = (0.0, 0.0),
+    flux_error: float = 0.0,
 ) -> Difference:
     """Subtract images with kernels made before: eight transforms of their shape.
 
@@ -188,6 +189,7 @@ def apply(
     kernels : of the images' shape.
     new, ref : (data, variance) as in `Side`.
     astrometric : as in `zogy`.
+    flux_error : relative standard deviation of the reference's flux scale.
     """
     k = kernels
     ny, nx = new[0].shape
@@ -205,7 +207,7 @@ def apply(
     # Σ k² V >= min(V) Σ k²: what rounding beside a very bright star may not undercut
     least = float(new[1].min()) * w_n * k.k_n2[0, 0].real + float(ref[1].min()) * w_r * k.k_r2[0, 0].real
     S = np.empty_like(S_n)
-    _finish(S_n, S_r, V, S, least, astrometric, k.scale)
+    _finish((S_n, S_r), V, S, least, astrometric, flux_error**2, k.scale)
     return Difference(D=D, S=S, V=V, F_S=k.F_S, F_D=k.F_D, P_D=k.P_D)
 
 
@@ -335,9 +337,19 @@ def _weighted_sum(
 
 @compiled
 def _finish(
-    S_n: Plane, S_r: Plane, V: Plane, S: Plane, least: float, astrometric: tuple[float, float], A: float
+    S_x: tuple[Plane, Plane],
+    V: Plane,
+    S: Plane,
+    least: float,
+    astrometric: tuple[float, float],
+    flux2: float,
+    A: float,
 ) -> None:
-    """Fill S = S_n - S_r, add V_ast [30-33] to V by centred differences, give both their units."""
+    """Fill S = S_n - S_r, add V_ast [30-33] by centred differences and V_flux to V, give both their units.
+
+    V_flux: whatever the reference shows is subtracted with the flux scale's own relative error.
+    """
+    S_n, S_r = S_x
     ny, nx = S.shape
     x2, y2 = (astrometric[0] / 2) ** 2, (astrometric[1] / 2) ** 2
     low = np.float32(least)
@@ -348,5 +360,6 @@ def _finish(
             v = max(V[i, j], low)
             v += x2 * ((S_n[i, right] - S_n[i, left]) ** 2 + (S_r[i, right] - S_r[i, left]) ** 2)
             v += y2 * ((S_n[up, j] - S_n[down, j]) ** 2 + (S_r[up, j] - S_r[down, j]) ** 2)
+            v += flux2 * S_r[i, j] ** 2
             V[i, j] = A * A * v
             S[i, j] = A * (S_n[i, j] - S_r[i, j])

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from zogyp.image import FloatImage
+from zogyp.measure.robust import excess_variance
 from zogyp.options import BackgroundOptions
+
+BETWEEN_NODES = 0.25  # of a mesh's departure from its neighbours that lines between the meshes miss
 
 
 def background(
@@ -69,22 +72,49 @@ def mesh_level(plane: FloatImage, bad: NDArray[np.bool_], mesh: int, *, calm: bo
     ndarray, float32, (ny, nx)
         Level; meshes with too few good pixels take the typical one.
     """
+    return level_and_unevenness(plane, bad, mesh, calm=calm)[0]
+
+
+def level_and_unevenness(
+    plane: FloatImage, bad: NDArray[np.bool_], mesh: int, *, calm: bool = True
+) -> tuple[FloatImage, float]:
+    """`mesh_level`, and the standard deviation of what it does not follow of the plane's true level.
+
+    The second is told by how far meshes lie beside their neighbours, beyond the noise of their own means,
+    which is that of independent pixels of unit variance (of D, say): 0 where nothing is seen of it.
+    """
     ny, nx = plane.shape
     my, mx = max(1, round(ny / mesh)), max(1, round(nx / mesh))
-    table = np.full((my, mx), np.nan)
+    table, noise = np.full((my, mx), np.nan), np.zeros((my, mx))
     for j, rows in enumerate(np.array_split(np.arange(ny), my)):
         for i, columns in enumerate(np.array_split(np.arange(nx), mx)):
             box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             values = plane[box][~bad[box]]
             if values.size > 0.1 * plane[box].size:
-                table[j, i] = _clipped_mean(values)
+                table[j, i], noise[j, i] = _clipped_mean(values), 1 / values.size
     known = np.isfinite(table)
     if not known.any():
-        return np.zeros_like(plane)
+        return np.zeros_like(plane), 0.0
     table[~known] = np.median(table[known])
+    unevenness = _unevenness(table, noise, known)
     if calm and min(my, mx) >= 3:
         table = median_filter(table, 3, mode="nearest")
-    return spread_table(table, (ny, nx))
+    elif not calm:
+        unevenness *= BETWEEN_NODES
+    return spread_table(table, (ny, nx)), unevenness
+
+
+def _unevenness(table: NDArray[np.float64], noise: NDArray[np.float64], known: NDArray[np.bool_]) -> float:
+    """Standard deviation of meshes about the mean of their four neighbours, beyond their noise."""
+    if min(table.shape) < 3:
+        return 0.0
+    inner = np.s_[1:-1, 1:-1]
+    sides = (np.s_[:-2, 1:-1], np.s_[2:, 1:-1], np.s_[1:-1, :-2], np.s_[1:-1, 2:])
+    apart = table[inner] - sum(table[s] for s in sides) / 4
+    expected = noise[inner] + sum(noise[s] for s in sides) / 16
+    use = known[inner] & np.logical_and.reduce([known[s] for s in sides])
+    # meshes share neighbours: about half of the votes are independent
+    return float(np.sqrt(excess_variance(apart[use] ** 2, expected[use], share=0.5)))
 
 
 def spread_table(table: NDArray[np.float64], shape: tuple[int, int]) -> FloatImage:

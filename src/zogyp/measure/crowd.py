@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from zogyp.core.psfmodel import PSF
 from zogyp.image import FloatImage
-from zogyp.measure.noise import MAD_TO_SIGMA
+from zogyp.measure.robust import MAD_TO_SIGMA
 from zogyp.measure.sources import RADIUS_TO_FWHM, Sources, inside, locus, spread_out
 
 Bool = NDArray[np.bool_]

@@ -15,8 +15,9 @@ from zogyp.measure.background import background
 from zogyp.measure.crowd import hidden_sources, stars_of_the_crowd
 from zogyp.measure.firstlook import FirstLook, look
 from zogyp.measure.moffat import Moffat
-from zogyp.measure.noise import SkyNoise, robust_sigma
+from zogyp.measure.noise import SkyNoise
 from zogyp.measure.psf import fit_profile, fit_psf, grid_for, moffat_psf, order_for
+from zogyp.measure.robust import robust_sigma
 from zogyp.measure.scene import Scene, fit_scene, star_stamps
 from zogyp.measure.sources import Sources, choose_stars
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions

@@ -13,7 +13,8 @@ from zogyp.errors import PixelError
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.background import background
 from zogyp.measure.crowd import is_crowd, sized_in_crowd
-from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, robust_sigma, sky_noise
+from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, quantum, sky_noise
+from zogyp.measure.robust import lower_sigma, robust_sigma
 from zogyp.measure.sources import Sources, find_sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions
 
@@ -94,9 +95,19 @@ def look(
         image, sources = _without_spikes(image, data, noise, sources, fwhm)
         bad = ~image.good
     variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
+    noise = _explained(image, noise, data, bad)
     data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
     notes = image.notes + notes + noise.notes
     return FirstLook(image, data, level, noise, variance, sources, fwhm, notes, crowded)
+
+
+def _explained(image: Image, noise: SkyNoise, data: FloatImage, bad: Bool) -> SkyNoise:
+    """The noise with what is known of its parts."""
+    good = ~bad
+    if image.resampled:
+        single = lower_sigma((data / noise.sigma)[good])
+        return replace(noise, correlation=max(1.0, 1 / single) if single > 0 else 1.0)
+    return replace(noise, quantum=quantum(image.data[good]))
 
 
 def _is_photon_noise(image: Image, noise: SkyNoise, level: FloatImage) -> bool:

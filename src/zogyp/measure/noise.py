@@ -12,84 +12,17 @@ from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 from zogyp.core.filters import separable
 from zogyp.image import FloatImage
 from zogyp.measure.background import spread_table
+from zogyp.measure.robust import lower_sigma, robust_sigma
 
 # second and fourth differences: no power at low frequencies, where stars have theirs
 _SECOND = np.array([1.0, -2.0, 1.0])
 _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
-MAD_TO_SIGMA = 1.482602218505602
-ENOUGH = 1_000_000
 STRIPS_PIXELS = 4_000_000
 SMOOTHED = 1.0  # px, standard deviation of the Gaussian under which light is told from noise
 COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
 BANDS_ERROR = 1.4  # / sqrt(pixels): standard deviation of the bands' ratio where the noise is white
-CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
-
-
-def robust_sigma(a: NDArray[np.floating]) -> float:
-    """Standard deviation of a normal distribution with the median absolute deviation of ``a``.
-
-    Of a million values at most, evenly taken: their spread is known to 0.1 per cent.
-    """
-    a = a.ravel()[:: max(1, a.size // ENOUGH)]
-    return float(MAD_TO_SIGMA * np.median(np.abs(a - np.median(a)))) if a.size else float("nan")
-
-
-def excess_variance(
-    square: NDArray[np.floating],
-    known: NDArray[np.floating],
-    scale: NDArray[np.floating] | float = 1.0,
-    share: float = 1.0,
-) -> float:
-    """The variance x beyond a known one that normal deviates have, robustly.
-
-    Parameters
-    ----------
-    square : ndarray, (n,)
-        Squared deviations.
-    known : ndarray, (n,)
-        Their known variances.
-    scale : ndarray, (n,) or float
-        x comes in with this factor.
-    share : float
-        Share of the deviations that are independent.
-
-    Returns
-    -------
-    float
-        x for which the weighted median of ``square / (known + x scale)`` is that of chi² with one
-        degree of freedom; 0 where the known variance explains the deviations.
-    """
-    factor = np.broadcast_to(np.asarray(scale, dtype=np.float64), square.shape)
-    e2, v = square.astype(np.float64), known.astype(np.float64)
-    if e2.size < 10 or not (factor > 0).any():
-        return 0.0
-    x = float(np.median(e2 / factor)) / CHI2_MEDIAN
-    top = float((e2 / factor).max()) / CHI2_MEDIAN
-    for _ in range(4):  # votes weigh by what is not known but asked for
-        weight = factor / (v + factor * x)
-        x = _median_excess(e2, v, factor, weight / weight.sum(), (top, share))
-    return x
-
-
-def _median_excess(
-    e2: NDArray[np.float64],
-    v: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    bounds: tuple[float, float],
-) -> float:
-    """`excess_variance` for weights of unit sum; ``bounds`` = (largest x, share of independent votes)."""
-    top, share = bounds
-    # the median of n chi² deviates is uncertain by 1.06 / sqrt(n): less than two of that is no excess
-    limit = CHI2_MEDIAN + 2.1 * float(np.sqrt((weight**2).sum() / share))
-    if float(weight[e2 > limit * v].sum()) < 0.5:
-        return 0.0
-    low, high = 0.0, top
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        above = float(weight[e2 > CHI2_MEDIAN * (v + factor * middle)].sum()) > 0.5
-        low, high = (middle, high) if above else (low, middle)
-    return high
+QUANTISED = 20_000  # pixels that tell whether values are quantised
+FEW_STEPS = 8  # differences of values below which nothing is told
 
 
 @dataclass(frozen=True)
@@ -104,11 +37,17 @@ class SkyNoise:
         [e-/ADU] that turns light of sources into variance; None when they add none that can be seen.
     notes : tuple of str
         What was estimated, and how.
+    correlation : float
+        ``sigma`` over the standard deviation of single pixels; 1 where the noise is white.
+    quantum : float
+        Step between the values that pixels can have [ADU]; its noise is in ``sigma``. 0: none was found.
     """
 
     sigma: FloatImage
     gain: float | None
     notes: tuple[str, ...] = ()
+    correlation: float = 1.0
+    quantum: float = 0.0
 
     def variance(self, source: FloatImage) -> FloatImage:
         """Variance per pixel [ADU²] of sky plus the photons of ``source`` [ADU]."""
@@ -146,9 +85,7 @@ def at_seeing(
     smooth_sigma = max(fwhm, 1.5) / 2.3548
     smooth = gaussian_filter(normal, smooth_sigma, truncate=3.0)
     good = ~bad
-    loud = (
-        bad | (np.abs(normal) > 4 * _lower_sigma(normal[good])) | (smooth > 2.5 * _lower_sigma(smooth[good]))
-    )
+    loud = bad | (np.abs(normal) > 4 * lower_sigma(normal[good])) | (smooth > 2.5 * lower_sigma(smooth[good]))
     near = 2 * int(np.ceil(1.5 * fwhm)) + 1
     quiet = maximum_filter(loud.view(np.uint8), near, mode="constant", cval=1) == 0  # filters end at the rim
     n_quiet = int(quiet.sum())
@@ -156,7 +93,7 @@ def at_seeing(
         return noise
     bands = [robust_sigma(high_pass(normal, scale)[quiet]) for scale in (2.0, 4.0)]
     white = 2 * np.sqrt(np.pi) * smooth_sigma
-    ratio = _lower_sigma(smooth[quiet]) * white
+    ratio = lower_sigma(smooth[quiet]) * white
     difference = abs(bands[1] / bands[0] - 1)
     if difference < max(COLOURED, 3 * BANDS_ERROR / np.sqrt(n_quiet)) or ratio < 1.02:
         return noise
@@ -165,18 +102,24 @@ def at_seeing(
         "scale, which is what counts (was the image resampled?)"
     )
     gain = noise.gain if told_gain or noise.gain is None else noise.gain / ratio**2
-    return SkyNoise(noise.sigma * np.float32(ratio), gain, (*noise.notes, note))
+    return SkyNoise(noise.sigma * np.float32(ratio), gain, (*noise.notes, note), ratio)
 
 
-def _lower_sigma(values: FloatImage) -> float:
-    """Standard deviation of the sky from the lower side of its distribution, where no source is."""
-    values = np.sort(values.ravel()[:: max(1, values.size // 200_000)])
-    n = values.size
-    width = values[n // 4 :] - values[: n - n // 4]  # the narrowest quarter lies about the mode
-    i = int(np.argmin(width))
-    mode = float(np.median(values[i : i + n // 4]))
-    below = values[values < mode]
-    return float(np.sqrt(np.mean((below - mode) ** 2))) if below.size else 1.0
+def quantum(values: FloatImage) -> float:
+    """The step of which all differences between pixel values are multiples; 0 if there is none.
+
+    Rounding to it adds a twelfth of its square to the variance.
+    """
+    part = np.unique(values.ravel()[:: max(1, values.size // QUANTISED)].astype(np.float64))
+    steps = np.diff(part)
+    if steps.size < FEW_STEPS:
+        return 0.0
+    step = float(steps.min())
+    # float32 knows a value to 6e-8 of it
+    if step < 16 * 6e-8 * float(np.abs(part).max()):
+        return 0.0
+    off = steps / step
+    return step if bool(np.all(np.abs(off - np.rint(off)) < 0.02)) else 0.0
 
 
 def from_variance(

@@ -11,7 +11,7 @@ from scipy.ndimage import spline_filter
 from zogyp.core.psfmodel import SPLINE
 from zogyp.core.stamps import stack_draw, stack_transpose
 from zogyp.measure.moffat import Moffat
-from zogyp.measure.noise import CHI2_MEDIAN, excess_variance
+from zogyp.measure.robust import CHI2_MEDIAN, excess_variance
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
