@@ -27,11 +27,18 @@ NAMES = {
     "CoaddOptions",
     "CombineOptions",
     "DetectOptions",
+    "Efficiency",
+    "EfficiencyOptions",
+    "FakeOptions",
     "Flag",
     "Image",
     "InputOptions",
     "PSF",
+    "NoiseOptions",
+    "CertificateOptions",
     "PSFOptions",
+    "PhotOptions",
+    "Photometry",
     "Registration",
     "RegistrationOptions",
     "RejectOptions",
@@ -44,7 +51,9 @@ NAMES = {
     "__version__",
     "align",
     "coadd",
+    "measure_efficiency",
     "median",
+    "photometry",
     "read",
     "read_psf",
     "subtract",
@@ -458,3 +467,11 @@ def test_cutout_cuts_everything(pair):
     assert part.data.shape == part.mask.shape == part.variance.shape == (50, 60)
     here, there = part.wcs.pixel_to_world_values(5, 6), image.wcs.pixel_to_world_values(35, 26)
     assert np.array(here) == pytest.approx(np.array(there), abs=1e-9)
+
+
+def test_significance_is_the_flux_over_its_error(result):
+    """S_corr is in units of the noise that was told, not of a spread that it happens to have."""
+    good = np.isfinite(result.Scorr)
+    assert good.any()
+    # four roundings of float32
+    np.testing.assert_allclose(result.Scorr[good], (result.alpha / result.alpha_err)[good], rtol=5e-7)

@@ -38,6 +38,8 @@ BY_NAME = {
     "transient_max": 5e6,
     "flux_slope": 1.5,
     "shape": (64, 96),
+    "shift": (2.5, -1.5),
+    "overlap": 0.5,
 }
 
 

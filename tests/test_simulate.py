@@ -10,8 +10,9 @@ from scipy.integrate import dblquad
 
 from zogyp.core.moffat import add_stars, star_rows
 from zogyp.errors import OptionError, OutputError
-from zogyp.simulate import Side, Sky, simulate, write_pair
+from zogyp.simulate import Side, Sky, psf_stamp, simulate, write_pair
 
+QUIET = Sky(shape=(300, 340), n_stars=120, n_galaxies=0, n_transients=0)
 EMPTY = Sky(shape=(400, 500), n_stars=0, n_galaxies=0, n_transients=0)
 
 
@@ -259,3 +260,30 @@ def test_files_that_cannot_be_written(tmp_path):
 def test_impossible_skies_are_refused(wrong, name):
     with pytest.raises(OptionError, match=name):
         Sky(**wrong)
+
+
+def test_a_turned_reference_shows_the_same_sky_elsewhere():
+    sky = replace(QUIET, shift=(7.3, -4.6), rotation=12.0)
+    straight, turned = simulate(QUIET, 3), simulate(sky, 3)
+    np.testing.assert_array_equal(straight.new.data, turned.new.data)
+    stars = turned.truth[turned.truth["kind"] == "star"]
+    bright = stars[np.argsort(-np.asarray(stars["flux_ref"]))[:20]]
+    u, v = sky.on_ref(np.asarray(bright["x"]), np.asarray(bright["y"]))
+    ra, dec = turned.ref.wcs.wcs_pix2world(u, v, 0)
+    # the header tells where they are: rounding of a matrix of 1e-4 deg
+    np.testing.assert_allclose(ra, bright["ra"], atol=1e-9)
+    np.testing.assert_allclose(dec, bright["dec"], atol=1e-9)
+    ny, nx = sky.shape
+    inside = (u > 12) & (v > 12) & (u < nx - 13) & (v < ny - 13)
+    assert inside.sum() > 8
+    for x, y in zip(u[inside], v[inside], strict=True):
+        box = turned.ref.data[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2]
+        around = turned.ref.data[round(y) - 12 : round(y) + 13, round(x) - 12 : round(x) + 13]
+        assert box.max() > np.median(around) + 5 * np.std(np.sort(around.ravel())[:300])
+
+
+def test_a_stamp_lies_where_its_offset_says():
+    stamp = psf_stamp(Side(fwhm=4.0, ellipticity=0), (100, 100), (50.0, 50.0), 41, (0.3, -0.25))
+    p = np.arange(41) - 20
+    assert (stamp * p[None, :]).sum() == pytest.approx(0.3, abs=0.01)  # the wings that the stamp cuts
+    assert (stamp * p[:, None]).sum() == pytest.approx(-0.25, abs=0.01)

@@ -17,16 +17,25 @@ if TYPE_CHECKING:
     from zogyp.combination import median as median
     from zogyp.core.psfmodel import PSF as PSF
     from zogyp.core.transform import Transform as Transform
+    from zogyp.efficiency import Efficiency as Efficiency
+    from zogyp.efficiency import measure_efficiency as measure_efficiency
     from zogyp.errors import ZogypError as ZogypError
+    from zogyp.forced import Photometry as Photometry
+    from zogyp.forced import photometry as photometry
     from zogyp.image import Flag as Flag
     from zogyp.image import Image as Image
     from zogyp.io import read as read
     from zogyp.options import AlignOptions as AlignOptions
     from zogyp.options import BackgroundOptions as BackgroundOptions
+    from zogyp.options import CertificateOptions as CertificateOptions
     from zogyp.options import CoaddOptions as CoaddOptions
     from zogyp.options import CombineOptions as CombineOptions
     from zogyp.options import DetectOptions as DetectOptions
+    from zogyp.options import EfficiencyOptions as EfficiencyOptions
+    from zogyp.options import FakeOptions as FakeOptions
     from zogyp.options import InputOptions as InputOptions
+    from zogyp.options import NoiseOptions as NoiseOptions
+    from zogyp.options import PhotOptions as PhotOptions
     from zogyp.options import PSFOptions as PSFOptions
     from zogyp.options import RegistrationOptions as RegistrationOptions
     from zogyp.options import RejectOptions as RejectOptions
@@ -52,14 +61,23 @@ _HOME = {
     "RejectOptions": "options",
     "PSF": "core.psfmodel",
     "Transform": "core.transform",
+    "Efficiency": "efficiency",
+    "measure_efficiency": "efficiency",
     "ZogypError": "errors",
+    "Photometry": "forced",
+    "photometry": "forced",
     "Flag": "image",
     "Image": "image",
     "read": "io",
     "AlignOptions": "options",
     "BackgroundOptions": "options",
+    "CertificateOptions": "options",
     "DetectOptions": "options",
+    "EfficiencyOptions": "options",
+    "FakeOptions": "options",
     "InputOptions": "options",
+    "PhotOptions": "options",
+    "NoiseOptions": "options",
     "PSFOptions": "options",
     "RegistrationOptions": "options",
     "SubtractOptions": "options",

@@ -17,9 +17,11 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from zogyp import __version__
 from zogyp.cli_commands import align, coadd, demo, info, psf, simulate, subtract
+from zogyp.cli_efficiency import efficiency
 from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class
+from zogyp.cli_phot import phot
 from zogyp.errors import ZogypError
-from zogyp.options import AlignOptions, CoaddOptions, SubtractOptions
+from zogyp.options import AlignOptions, CoaddOptions, EfficiencyOptions, PhotOptions, SubtractOptions
 from zogyp.sky import Sky
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -27,7 +29,9 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 COMMANDS: dict[Callable[..., None], type] = {
     subtract: SubtractOptions,
     align: AlignOptions,
+    efficiency: EfficiencyOptions,
     coadd: CoaddOptions,
+    phot: PhotOptions,
     psf: MeasureOptions,
     info: InfoOptions,
     demo: SubtractOptions,

@@ -31,6 +31,8 @@ SHORT: dict[Key, str] = {
     ("align", "mode"): "align",
     ("align", "kernel"): "kernel",
     ("transients", "threshold"): "threshold",
+    ("transients", "catalog"): "catalog",
+    ("transients", "catalog_radius"): "catalog-radius",
 }
 
 ONLY_IMAGE = "image"  # the group whose name is left out of flags
@@ -46,6 +48,8 @@ GROUP_TITLES = {
     "reject": "Outliers",
     "noise": "Noise that S_corr counts",
     "transients": "Transients",
+    "certificate": "Limits of a good subtraction",
+    "fakes": "Fakes",
 }
 
 
@@ -90,8 +94,9 @@ class Leaf:
 def leaves(options: Any, key: Key = (), without: Sequence[str] = ()) -> Iterator[Leaf]:
     """All options of a (nested) instance, groups last as a reader expects."""
     hints = get_type_hints(type(options))
-    plain = [f for f in fields(options) if not is_dataclass(getattr(options, f.name))]
-    groups = [f for f in fields(options) if is_dataclass(getattr(options, f.name))]
+    told = [f for f in fields(options) if f.init]
+    plain = [f for f in told if not is_dataclass(getattr(options, f.name))]
+    groups = [f for f in told if is_dataclass(getattr(options, f.name))]
     for f in plain:
         if f.name not in without:
             text = f.metadata.get("help", "")
@@ -222,7 +227,7 @@ def _checked(value: Any, hint: Any, name: str) -> Any:
 def _changed(options: Any, values: Mapping[Key, Any], names: Mapping[Key, str], key: Key) -> Any:
     """A copy with some values changed; an error names the flag or the key in the file."""
     changes = {}
-    for f in fields(options):
+    for f in (f for f in fields(options) if f.init):
         here, old = (*key, f.name), getattr(options, f.name)
         if is_dataclass(old):
             changes[f.name] = _changed(old, values, names, here)

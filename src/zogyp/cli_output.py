@@ -19,6 +19,7 @@ from zogyp.io import json_ready
 if TYPE_CHECKING:
     from zogyp.coadds import Coadd
     from zogyp.demo import Demo
+    from zogyp.forced import Photometry
     from zogyp.products import Subtraction
     from zogyp.survey.alignments import Outcome
 
@@ -26,6 +27,7 @@ Progress = Callable[[str, float], None]
 
 PIPE_WIDTH = 160
 BRIGHTEST = 8  # transients shown after a subtraction
+MOST_ROWS = 30  # of fluxes shown after photometry
 
 
 def show(content: Any) -> None:
@@ -105,8 +107,20 @@ def _subtraction_facts(summary: Mapping[str, Any]) -> Table:
     facts.add_row("S_corr", f"spread {_n(summary['scorr_mad'])} sigma (1 is right)")
     facts.add_row("limiting flux", _limit(summary))
     facts.add_row("masked", f"{100 * summary.get('masked_fraction', 0):.2g} % of the pixels")
-    facts.add_row("transients", str(summary["n_transients"]))
+    facts.add_row("transients", _likely(summary))
+    facts.add_row("verdict", _verdict(summary["certificate"]))
     return facts
+
+
+def _likely(summary: Mapping[str, Any]) -> str:
+    n = summary["n_transients"]
+    return f"{n}, {summary['n_likely']} of them more likely real than not" if n else "none"
+
+
+def _verdict(certificate: Mapping[str, Any]) -> str:
+    """Good, or why not."""
+    told = [f"{r['reason']} ({_n(r['value'], 3)}, limit {_n(r['limit'], 3)})" for r in certificate["reasons"]]
+    return "; ".join([certificate["verdict"], *told])
 
 
 def _limit(summary: Mapping[str, Any]) -> str:
@@ -120,12 +134,17 @@ def _transients(result: Subtraction) -> Table:
     brightest = np.argsort(-np.abs(np.array(found["snr"], dtype=float)))[:BRIGHTEST]
     title = "the brightest" if len(found) > BRIGHTEST else None
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
-    for name in ("id", "x", "y", "S/N", "flux", "±", "flags"):
+    for name in ("id", "x", "y", "S/N", "flux", "±", "p_real", "flags"):
         table.add_column(name, justify="right")
     for row in found[brightest]:
         numbers = (f"{row['x']:.2f}", f"{row['y']:.2f}", f"{row['snr']:+.1f}")
         table.add_row(
-            str(row["id"]), *numbers, _n(row["flux"]), _n(row["flux_err"], 2), str(row["flags"] or "")
+            str(row["id"]),
+            *numbers,
+            _n(row["flux"]),
+            _n(row["flux_err"], 2),
+            f"{row['p_real']:.2f}",
+            str(row["flags"] or ""),
         )
     return table
 
@@ -192,6 +211,8 @@ def print_info(told: Mapping[str, Any]) -> None:
     for key, unit in (("gain", "e-/ADU"), ("read_noise", "e-"), ("saturation", "ADU"), ("zero_point", "mag")):
         known = image[key] is not None
         facts.add_row(key.replace("_", " "), f"{image[key]:g} {unit}" if known else "unknown")
+    if image["mjd"] is not None:
+        facts.add_row("time", f"MJD {image['mjd']:.5f}, the middle of the exposure")
     facts.add_row("values", f"{_n(image['minimum'])} ... {_n(image['median'])} ... {_n(image['maximum'])}")
     facts.add_row("noise", "given per pixel" if image["has_variance"] else "to be measured")
     facts.add_row("bad pixels", str(image["n_unusable"]))
@@ -277,3 +298,27 @@ def print_coadd(result: Coadd, path: Path) -> None:
     for name in said.get("duplicates", ()):
         note(f"listed twice, counted once: {name}")
     print_files({"coadd": path})
+
+
+def print_photometry(result: Photometry, files: Mapping[str, Path]) -> None:
+    """The fluxes, image by image; of a long series the first."""
+    rows = result.table
+    table = Table(box=None, padding=(0, 1))
+    named = "name" in rows.colnames
+    for name in ("image", "MJD", "name" if named else "id", "S/N", "flux", "±", "mag", "±", "flags"):
+        table.add_column(name, justify="left" if name in ("image", "flags") else "right")
+    for row in rows[:MOST_ROWS]:
+        time, mag = (
+            f"{row[k]:.{digits}f}" if np.isfinite(row[k]) else "-" for k, digits in (("time", 4), ("mag", 3))
+        )
+        fluxes = (f"{row['snr']:+.1f}", _n(row["flux"]), _n(row["flux_err"], 2))
+        label = str(row["name" if named else "id"])
+        table.add_row(
+            Path(row["image"]).name, time, label, *fluxes, mag, _n(row["mag_err"], 2), str(row["flags"])
+        )
+    show(table)
+    if len(rows) > MOST_ROWS:
+        print(f"... {len(rows) - MOST_ROWS} more rows in the table")
+    for image, reason in result.left_out:
+        note(f"left out: {image}: {reason}")
+    print_files(files)

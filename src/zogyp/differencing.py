@@ -37,7 +37,11 @@ ODD = 3.5  # sigma beyond which a pixel does not tell the level of D
 
 @dataclass(frozen=True)
 class Planes:
-    """The difference on the whole grid; planes float32 (ny, nx)."""
+    """The difference on the whole grid; planes float32 (ny, nx).
+
+    ``noise`` holds the share of V that each kind has, `Ledger.shares`; ``kernels_at`` gives the kernels at
+    a place (x, y), of a shape (ny, nx).
+    """
 
     D: FloatImage
     S: FloatImage
@@ -49,6 +53,7 @@ class Planes:
     reach: int
     n_tiles: int
     noise: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    kernels_at: Callable[[float, float, tuple[int, int]], zogy.Kernels] | None = None
 
 
 def difference(
@@ -97,6 +102,7 @@ def difference(
         reach=work.reach(0.05),
         n_tiles=len(plan),
         noise=ledger.shares(outputs["V"]),
+        kernels_at=work.kernels_at,
     )
 
 

@@ -56,6 +56,7 @@ COORDINATES = re.compile(
     r"|(?:LONPOLE|LATPOLE|RADESYS|EQUINOX)[A-Z]?|RADECSYS|EPOCH|WAT\d+_\d+|LTV\d+|LTM\d+_\d+"
     r"|D2IM.*|CPDIS\d.*|CPERR\d.*|CQDIS\d.*|CQERR\d.*|D[PQ]\d+.*|AXISCORR|NPOLEXT|MJDREF[IF]?"
 )
+TIMES = re.compile(r"(?:DATE|MJD)-(?:OBS|BEG|AVG|END)")  # in a WCS those of the image that it came from
 STRUCTURE = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|TFIELDS|THEAP|(?:TTYPE|TFORM|TUNIT|TDIM)\d+"
     r"|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|ZHECKSUM|ZDATASUM|DATAMIN|DATAMAX|EXTNAME|EXTVER|EXTLEVEL|INHERIT"
@@ -333,7 +334,8 @@ def carried(header: fits.Header | None, wcs: WCS | None) -> tuple[fits.Header, l
         if not tables and _same_coordinates(same, wcs):
             return same, []
         hdus = wcs.to_fits(relax=True)
-        plain.extend(cleaned(hdus[0].header)[0].cards, unique=False, end=True)
+        own = [c for c in cleaned(hdus[0].header)[0].cards if not TIMES.fullmatch(c.keyword)]
+        plain.extend(own, unique=False, end=True)
     structure = [key for key in plain if STRUCTURE.fullmatch(key)]
     for key in structure:
         plain.remove(key, ignore_missing=True, remove_all=True)

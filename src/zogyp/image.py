@@ -69,6 +69,8 @@ class Image:
         frequency, which is what counts for stars, not that of single pixels.
     psf : PSF or None
         PSF of these pixels when it is known; measured otherwise.
+    mjd : float or None
+        Middle of the exposure, modified Julian date [d].
     """
 
     data: FloatImage
@@ -86,6 +88,7 @@ class Image:
     path: str | None = None
     resampled: bool = False
     psf: PSF | None = None
+    mjd: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from zogyp.fitsbytes import Plane, put
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
 from zogyp.headers import carried, celestial, detector, quiet
 from zogyp.image import Flag, FloatImage, Image
+from zogyp.obstime import mid_exposure
 from zogyp.options import InputOptions
 
 
@@ -94,6 +95,7 @@ def read(
         path=str(path),
         resampled=planes.resampled,
         psf=planes.psf,
+        mjd=mid_exposure(header, found.exptime),
     )
     return _flagged(image, planes, trusted=options.saturation is not None)
 
@@ -170,8 +172,9 @@ def describe(path: str | os.PathLike[str], options: InputOptions | None = None) 
     -------
     dict
         ``path, bytes, extensions: [{index, name, version, kind, axes, bitpix, compression, used}]``,
-        ``image``: ``{name, shape, gain, read_noise, saturation, zero_point, exptime, n_unusable,
-        has_variance, minimum, median, maximum, projection, center [deg], scale [arcsec/px], notes}``
+        ``image``: ``{name, shape, gain, read_noise, saturation, zero_point, exptime, mjd,
+        n_unusable, has_variance, minimum, median, maximum, projection, center [deg], scale [arcsec/px],
+        notes}``
         or None, and then ``error`` says why.
 
     Raises
@@ -198,7 +201,7 @@ def describe(path: str | os.PathLike[str], options: InputOptions | None = None) 
 
 def _figures(image: Image) -> dict[str, Any]:
     """The figures of one image for `describe`."""
-    keys = ("name", "shape", "gain", "read_noise", "saturation", "zero_point", "exptime")
+    keys = ("name", "shape", "gain", "read_noise", "saturation", "zero_point", "exptime", "mjd")
     good = image.data[image.good]
     figures = {key: getattr(image, key) for key in keys}
     figures |= {"n_unusable": image.data.size - good.size, "has_variance": image.variance is not None}

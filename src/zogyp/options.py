@@ -117,6 +117,8 @@ class TransientOptions(_Checked):
     """Which peaks become transients."""
 
     threshold: float = opt(5.0, "smallest |S_corr| of a transient [sigma]", low=1, high=1000)
+    catalog: str | None = opt(None, "table of known objects (ra and dec, or x and y) to tell them by")
+    catalog_radius: float = opt(1.0, "distance within which a transient is a known object [FWHM]", low=0)
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,20 @@ class NoiseOptions(_Checked):
     registration: bool = opt(True, "scatter of the stars' positions between the images")
     background: bool = opt(True, "what is left of the two skies between the meshes of their level")
     filled: bool = opt(True, "light that was filled in for masked and saturated pixels")
+
+
+@dataclass(frozen=True)
+class CertificateOptions(_Checked):
+    """Up to where a subtraction is called good; nothing else depends on these."""
+
+    spread: float = opt(0.05, "departure of S_corr's spread from 1 in blank sky", low=0)
+    star_spread: float = opt(0.3, "excess of S_corr's spread over 1 under stars of one brightness", low=0)
+    peaks: float = opt(3.0, "peaks beyond 5 sigma in blank sky, in units of what noise makes", low=1)
+    whiteness: float = opt(0.1, "correlation of neighbouring pixels of D", low=0)
+    registration: float = opt(0.1, "scatter of the stars' positions per axis [FWHM]", low=0)
+    flux_ratio: float = opt(0.02, "relative error of the flux ratio", low=0)
+    overlap: float = opt(0.3, "share of the pixels that can be judged, at least", low=0, high=1)
+    stars: int = opt(5, "matched stars, at least", low=0)
 
 
 @dataclass(frozen=True)
@@ -177,6 +193,7 @@ class SubtractOptions(_Threaded):
     align: RegistrationOptions = field(default_factory=RegistrationOptions)
     noise: NoiseOptions = field(default_factory=NoiseOptions)
     transients: TransientOptions = field(default_factory=TransientOptions)
+    certificate: CertificateOptions = field(default_factory=CertificateOptions)
     grid: Literal["new", "reference"] = opt("new", "whose pixels the results are on; the other is resampled")
     mask: str | None = opt(None, "FITS image of pixels bad in either image (0 = good)")
     flux_ratio: float | None = opt(None, "flux scale of reference over new; default: from stars", low=1e-30)
@@ -239,6 +256,60 @@ class CombineOptions(_Bounded):
     share: float = opt(0.0, "of its brightness, sky included, by which a pixel may differ besides", low=0)
     memory: str = opt("1G", "memory for the pixels that are worked on, such as 500M or 2G")
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
+
+
+@dataclass(frozen=True)
+class FakeOptions(_Checked):
+    """Which fakes are put into the images, and when one is found."""
+
+    n: int | None = opt(
+        None,
+        "fakes of a run; default: 60, but no more than one for four sources and for a square of 10 FWHM",
+        low=1,
+    )
+    images: int | None = opt(
+        None, "runs, each with fakes of its own; default: as many as make 400 fakes", low=1
+    )
+    seed: int = opt(1, "number that decides everything random", low=0)
+    bright: float = opt(
+        3.5, "magnitudes by which the brightest fakes are above the limit of 5 sigma", low=-5, high=15
+    )
+    faint: float = opt(
+        1.5, "magnitudes by which the faintest fakes are below the limit of 5 sigma", low=-5, high=15
+    )
+    share_galaxies: float = opt(0.25, "share of the fakes that lie on galaxies", low=0, high=1)
+    share_stars: float = opt(0.15, "share of the fakes that lie beside bright stars", low=0, high=1)
+    match_radius: float | None = opt(
+        None, "distance at which a fake is found [px]; default: 2, or half a FWHM if that is more", low=0.01
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bright + self.faint <= 0:
+            raise OptionError("bright", self.bright, f"more than {-self.faint:g}, as faint is {self.faint:g}")
+        if self.share_galaxies + self.share_stars > 1:
+            most = f"at most {1 - self.share_galaxies:g}, as share_galaxies is {self.share_galaxies:g}"
+            raise OptionError("share_stars", self.share_stars, most)
+
+
+@dataclass(frozen=True)
+class EfficiencyOptions(SubtractOptions):
+    """Everything that `zogyp.measure_efficiency` can be told: how to subtract, and with which fakes."""
+
+    fakes: FakeOptions = field(default_factory=FakeOptions)
+
+
+@dataclass(frozen=True)
+class PhotOptions(SubtractOptions):
+    """Everything that `zogyp.photometry` can be told: how to subtract.
+
+    What is not ``init`` cannot be told: results are on the reference's pixels, and nothing is searched for.
+    """
+
+    transients: TransientOptions = field(default_factory=TransientOptions, init=False)
+    grid: Literal["new", "reference"] = field(
+        default="reference", init=False, metadata={"help": "whose pixels the results are on"}
+    )
 
 
 def bytes_of(text: str) -> int:

@@ -54,6 +54,7 @@ CARDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("NBRCORR", ("neighbour_corr",), "correlation of neighbours in D, 0 is right"),
     ("LIMFLUX", ("limiting_flux",), "median flux of 5 sigma"),
     ("LIMMAG", ("limiting_mag",), "[mag] median magnitude of 5 sigma"),
+    ("VERDICT", ("certificate", "verdict"), "good, or doubtful: see the summary's reasons"),
     ("NTRANS", ("n_transients",), "transients found"),
     ("MASKFRAC", ("masked_fraction",), "fraction of pixels not judged"),
 )

@@ -2,7 +2,8 @@
 
 Stars and transients are elliptical Moffat profiles integrated over the pixels; galaxies are
 exponential discs, each laid out as knots of light that the local PSF spreads, so that they
-are convolved exactly. The two images share one pixel grid and one tangential WCS.
+are convolved exactly. The two images share one pixel grid and one tangential WCS, unless the reference
+is shifted or turned.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class SimulatedPair:
 
     Attributes
     ----------
-    new, ref : the images, float32 (ny, nx), on one grid.
+    new, ref : the images, float32 (ny, nx), on one grid but for the sky's ``shift`` and ``rotation``.
     truth : table of id, kind (star, galaxy, transient), x, y [px, 0-based, in the new image],
         ra, dec [deg], flux_new, flux_ref [ADU of each image], flux (what a subtraction should
         find: flux_new - flux_ref / flux ratio [ADU of the new image]), snr (the S/N that the
@@ -79,11 +80,15 @@ def simulate(sky: Sky | None = None, seed: int = 1) -> SimulatedPair:
     shift = np.random.default_rng(shifts).normal(0, sky.jitter, (2, len(truth)))
     x, y = np.array(truth["x"]), np.array(truth["y"])
     new = _render(sky.new, sky.shape, _spread(truth, x, y, "flux_new"))
-    ref = _render(sky.ref, sky.shape, _spread(truth, x + shift[0], y + shift[1], "flux_ref"))
+    points = _spread(truth, x + shift[0], y + shift[1], "flux_ref")
+    ref = _render(sky.ref, sky.shape, points)
     _set_snr(truth, sky, new, ref)
+    if sky.moved:
+        ref = _render(sky.ref, sky.shape, (*sky.on_ref(*points[:2]), points[2]))
     _add_sky_and_noise(new, sky.new, new_noise)
     _add_sky_and_noise(ref, sky.ref, ref_noise)
-    return SimulatedPair(_image(new, sky.new, wcs, "new"), _image(ref, sky.ref, wcs, "ref"), truth, sky, seed)
+    images = _image(new, sky.new, wcs, "new"), _image(ref, sky.ref, _tangential_wcs(sky, ref=True), "ref")
+    return SimulatedPair(*images, truth, sky, seed)
 
 
 def write_pair(pair: SimulatedPair, directory: str | Path) -> dict[str, Path]:
@@ -108,14 +113,21 @@ def write_pair(pair: SimulatedPair, directory: str | Path) -> dict[str, Path]:
 
 
 def psf_stamp(
-    side: Side, shape: tuple[int, int], position: tuple[float, float], size: int | None = None
+    side: Side,
+    shape: tuple[int, int],
+    position: tuple[float, float],
+    size: int | None = None,
+    offset: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.float64]:
-    """The PSF of one side at a position (x, y) of its image: odd (size, size), unit sum."""
+    """The PSF of one side at a position (x, y) of its image: odd (size, size), unit sum.
+
+    Its centre lies ``offset`` (x, y) beside the middle pixel.
+    """
     from zogyp.core.moffat import add_stars
 
     n = size or 2 * int(np.ceil(STAMP / 2 * side.fwhm)) + 1
     stars = _stars(side, shape, (np.array([position[0]]), np.array([position[1]]), np.ones(1)))
-    stars[0, :2] = n // 2
+    stars[0, :2] = n // 2 + offset[0], n // 2 + offset[1]
     stars[0, 7] = 2 * n  # to the corners
     stamp = np.zeros((n, n), dtype=np.float32)
     add_stars(stamp, 0, stars)
@@ -197,7 +209,8 @@ def _transient_positions(
     return placed[:, 0], placed[:, 1]
 
 
-def _tangential_wcs(sky: Sky) -> Any:
+def _tangential_wcs(sky: Sky, *, ref: bool = False) -> Any:
+    """Coordinates of the new image's pixels, or the reference's."""
     from astropy.wcs import WCS
 
     ny, nx = sky.shape
@@ -207,6 +220,10 @@ def _tangential_wcs(sky: Sky) -> Any:
     wcs.wcs.crval = CENTRE
     wcs.wcs.cdelt = [-sky.pixel_scale / 3600, sky.pixel_scale / 3600]
     wcs.wcs.cunit = ["deg", "deg"]
+    if ref and sky.moved:
+        wcs.wcs.crpix = [float(p) + 1 for p in sky.on_ref(np.array((nx - 1) / 2), np.array((ny - 1) / 2))]
+        c, s = np.cos(np.deg2rad(sky.rotation)), np.sin(np.deg2rad(sky.rotation))
+        wcs.wcs.pc = [[c, s], [-s, c]]
     wcs.array_shape = sky.shape
     wcs.wcs.set()
     return wcs

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zogyp.errors import OptionError
 from zogyp.options import _Checked, opt
 
@@ -43,6 +46,8 @@ class Sky(_Checked):
     transient_max: float = opt(30000.0, "flux of the brightest transient [ADU of the new image]", low=1e-3)
     hosted: float = opt(0.3, "fraction of the transients that lie in a galaxy", low=0, high=1)
     jitter: float = opt(0.0, "rms by which reference and new positions differ, per axis [px]", low=0)
+    shift: tuple[float, float] = opt((0.0, 0.0), "by how much the reference is shifted in x and y [px]")
+    rotation: float = opt(0.0, "by how much the reference is turned about its centre [deg]")
     pixel_scale: float = opt(1.0, "size of a pixel [arcsec]", low=1e-3, high=100)
 
     def __post_init__(self) -> None:
@@ -52,6 +57,18 @@ class Sky(_Checked):
         for low, high in (("flux_min", "flux_max"), ("transient_min", "transient_max")):
             if getattr(self, low) > getattr(self, high):
                 raise OptionError(high, getattr(self, high), f"at least {low} = {getattr(self, low)}")
+
+    @property
+    def moved(self) -> bool:
+        """Whether the reference has pixels of its own."""
+        return self.rotation != 0 or any(self.shift)
+
+    def on_ref(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Where places of the new image lie in the reference [px]."""
+        (ny, nx), (dx, dy) = self.shape, self.shift
+        c, s = np.cos(np.deg2rad(self.rotation)), np.sin(np.deg2rad(self.rotation))
+        u, v = x - (nx - 1) / 2, y - (ny - 1) / 2
+        return c * u - s * v + (nx - 1) / 2 + dx, s * u + c * v + (ny - 1) / 2 + dy
 
     @property
     def flux_ratio(self) -> float:

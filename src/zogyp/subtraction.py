@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from zogyp.crossmatch import cross_match
 from zogyp.differencing import Planes, difference
 from zogyp.fluxscale import Match, match
 from zogyp.image import Flag, FloatImage, Image
@@ -23,7 +24,9 @@ from zogyp.psfmatching import match_psfs
 from zogyp.repair import final_mask
 from zogyp.stopwatch import Stopwatch
 from zogyp.summary import summarise
+from zogyp.trails import trails
 from zogyp.transients import find
+from zogyp.vetting import vet
 
 Progress = Callable[[str, float], None]
 CROWD_ROUNDS = 2  # of matching the PSFs of a crowd to each other by a difference
@@ -117,11 +120,12 @@ def worked_out(
             lambda done: watch.tell("subtract", 0.58 + 0.3 * done),
         )
     with watch.stage("transients", 0.9):
-        result = _judge(exposure_n, exposure_r, planes, options)
+        evidence = Evidence(exposure_n, exposure_r, matched, planes)
+        result = _judge(evidence, options)
     summary = summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
     summary |= {"alignment": _alignment(pair), "notes": [*pair.notes, *summary["notes"]]}
     watch.tell("done", 1.0)
-    return replace(result, summary=summary), Evidence(exposure_n, exposure_r, matched, planes)
+    return replace(result, summary=summary), evidence
 
 
 def _subtracted(
@@ -178,9 +182,16 @@ def _measure(seen: FirstLook, options: SubtractOptions) -> Exposure:
     )
 
 
-def _judge(new: Exposure, ref: Exposure, planes: Planes, options: SubtractOptions) -> Subtraction:
+def _judge(evidence: Evidence, options: SubtractOptions) -> Subtraction:
     """Significance, flux and mask at every pixel, and the transients."""
+    new, ref, matched, planes = evidence.new, evidence.ref, evidence.matched, evidence.planes
     mask = final_mask(new, ref, planes.fwhm, planes.reach)
+    saturated = (mask & np.uint16(int(Flag.SATURATED) | Flag.SATURATED.ref())) > 0
+    spilt = trails(planes.D, saturated, ~new.image.good | ~ref.image.good, planes.fwhm)
+    # which image a trail is of nobody can tell
+    mask |= np.where(
+        spilt, np.uint16(int(Flag.BAD | Flag.UNJUDGED) | (Flag.BAD | Flag.UNJUDGED).ref()), np.uint16(0)
+    )
     unjudged = (mask & np.uint16(Flag.UNJUDGED | Flag.UNJUDGED << 8)) > 0
     root: FloatImage = np.sqrt(planes.V)
     scorr: FloatImage = planes.S / root
@@ -200,6 +211,12 @@ def _judge(new: Exposure, ref: Exposure, planes: Planes, options: SubtractOption
         wcs=new.image.wcs,
         zero_point=new.image.zero_point,
     )
+    assert planes.kernels_at is not None
+    table = vet(table, (d, planes.V, mask), planes.kernels_at, (new, ref, matched), planes.fwhm)
+    wanted = options.transients
+    if wanted.catalog is not None:
+        radius = wanted.catalog_radius * planes.fwhm
+        table = cross_match(table, wanted.catalog, wcs=new.image.wcs, name=new.image.name, radius=radius)
     ny, nx = new.image.shape
     psf_new, psf_ref = (e.psf.at((nx - 1) / 2, (ny - 1) / 2).astype(np.float32) for e in (new, ref))
     return Subtraction(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zogyp.certificate import certify, verdict
 from zogyp.image import FloatImage
 from zogyp.measure.robust import robust_sigma
 from zogyp.stopwatch import Stopwatch, peak_memory_mb
@@ -38,7 +39,7 @@ def summarise(
     limit = 5 * float(np.median(result.alpha_err[judged])) if scorr.size else float("nan")
     zero_point = new.image.zero_point
     ratio = matched.flux_ratio.typical
-    return {
+    summary: dict[str, Any] = {
         "version": __version__,
         "inputs": {"new": _figures(new), "ref": _figures(ref)},
         "options": asdict(options),
@@ -65,12 +66,15 @@ def summarise(
         "limiting_flux": limit,
         "limiting_mag": None if zero_point is None else float(zero_point - 2.5 * np.log10(limit)),
         "n_transients": len(result.transients),
+        "n_likely": int((np.asarray(result.transients["p_real"]) > 0.5).sum()),
         "masked_fraction": float(1 - judged.mean()),
         "n_tiles": planes.n_tiles,
         "notes": _notes(scorr, exposures, matched),
         "timings": dict(watch.seconds),
         "peak_memory_mb": peak_memory_mb(),
     }
+    figures = certify(result, exposures, matched, planes)
+    return summary | {"certificate": verdict(figures, summary, options.certificate)}
 
 
 def _residuals(new: Exposure, ref: Exposure, matched: Match) -> dict[str, list[float]]:

@@ -22,6 +22,7 @@ from zogyp.options import TransientOptions
 Floats = NDArray[np.float64]
 
 FAINTEST_PARTNER = 3.5  # sigma: noise rarely makes such a peak of its own within the reach of another
+SHAPE_ERROR = 0.04  # of that mean over the height: what stars that vary in shape show
 SHAPE_NOISE = 0.5  # sigma of S_corr's mean over a ring of half the peak's height
 
 COLUMNS: tuple[tuple[str, str, str | None, str], ...] = (
@@ -36,7 +37,9 @@ COLUMNS: tuple[tuple[str, str, str | None, str], ...] = (
     ("mag", "f8", "mag", "magnitude of |flux|"),
     ("mag_err", "f8", "mag", "standard deviation of mag"),
     ("sign", "i8", None, "+1: brighter in the new image; -1: brighter in the reference"),
-    ("flags", "U96", None, "what makes it doubtful, words joined by commas"),
+    ("flags", "U160", None, "what makes it doubtful, words joined by commas"),
+    ("partner", "f8", None, "height of the highest opposite peak within 2 FWHM, in units of this one's"),
+    ("shape", "f8", None, "how much wider than a star it is, in sigma; negative: sharper"),
 )
 
 
@@ -71,13 +74,23 @@ def find(
     peaks = _peaks(scorr, min(options.threshold, FAINTEST_PARTNER), fwhm)
     n = int(np.count_nonzero(np.abs(peaks.snr) >= options.threshold))
     placed = _placed(peaks.take(slice(n)), alpha)
-    words = _flags(mask, peaks, n, fwhm, _ring(alpha, placed, fwhm))
+    alone = _alone(placed, fwhm)  # two peaks of S_corr may share one of the flux
+    order = np.concatenate([np.flatnonzero(alone), np.arange(n, len(peaks.snr))])
+    peaks, placed, n = peaks.take(order), placed.take(alone), int(alone.sum())
+    ring = _ring(alpha, placed, fwhm)
+    words = _flags(mask, peaks, n, fwhm, ring)
+    partner = _partners(peaks, 2 * fwhm)[:n]
+    ratio, expected, noise = ring
+    shape = np.nan_to_num((ratio - expected) / np.hypot(noise, SHAPE_ERROR))
     peaks = placed
     flux, error = peaks.value(alpha), peaks.value(alpha_err)
     ra, dec = _sky(wcs, peaks.x, peaks.y)
     mag, mag_err = _magnitude(flux, error, zero_point)
     number, sign = np.arange(1, n + 1), np.sign(peaks.snr)
-    values = (number, peaks.x, peaks.y, ra, dec, peaks.snr, flux, error, mag, mag_err, sign, words)
+    values = (
+        *(number, peaks.x, peaks.y, ra, dec, peaks.snr, flux, error, mag, mag_err, sign, words),
+        *(partner, shape),
+    )
     table = Table()
     for (name, dtype, unit, description), value in zip(COLUMNS, values, strict=True):
         table[name] = np.asarray(value, dtype=dtype)
@@ -123,6 +136,13 @@ class _Peaks:
         return found
 
 
+def peak_heights(scorr: FloatImage, threshold: float, fwhm: float) -> tuple[Floats, Floats, Floats]:
+    """Places (x, y) and heights of all peaks of either sign beyond a threshold, as `find` sees them."""
+    peaks = _peaks(scorr, threshold, fwhm)
+    high = peaks.take(np.abs(peaks.snr) >= threshold)
+    return high.x, high.y, high.snr
+
+
 def _peaks(scorr: FloatImage, threshold: float, fwhm: float) -> _Peaks:
     """Peaks of either sign by falling height; of those of one sign closer than ``fwhm`` the highest."""
     row, column = _maxima(scorr, threshold)
@@ -130,10 +150,17 @@ def _peaks(scorr: FloatImage, threshold: float, fwhm: float) -> _Peaks:
     dx, dy = _offsets(sign[:, None, None] * _around(scorr, row, column, 1))
     peaks = _Peaks(row, column, dx, dy, _value(scorr, row, column, dx, dy))
     peaks = peaks.take(np.argsort(-np.abs(peaks.snr), kind="stable"))
-    pairs = peaks.pairs(fwhm)
+    return peaks.take(_alone(peaks, fwhm))
+
+
+def _alone(peaks: _Peaks, radius: float) -> NDArray[np.bool_]:
+    """Peaks, by falling height, that have no higher one of their sign within a radius."""
+    pairs = peaks.pairs(radius)
     alone = np.ones(len(peaks.snr), dtype=bool)
-    alone[pairs[np.prod(peaks.snr[pairs], axis=1) > 0].max(axis=1, initial=0)] = False
-    return peaks.take(alone)
+    alike = pairs[np.prod(peaks.snr[pairs], axis=1) > 0]
+    if alike.size:
+        alone[alike.max(axis=1)] = False
+    return alone
 
 
 def _placed(peaks: _Peaks, alpha: FloatImage) -> _Peaks:
@@ -263,6 +290,17 @@ def _dipoles(peaks: _Peaks, radius: float) -> NDArray[np.bool_]:
     dipole = np.zeros(len(peaks.snr), dtype=bool)
     dipole[pairs[comparable].ravel()] = True
     return dipole
+
+
+def _partners(peaks: _Peaks, radius: float) -> Floats:
+    """Height of the highest peak of opposite sign within ``radius``, over the peak's own; 0 without one."""
+    pairs = peaks.pairs(radius)
+    height = np.abs(peaks.snr)
+    opposite = pairs[peaks.snr[pairs].prod(axis=1) < 0]
+    found = np.zeros(len(height))
+    for i, j in (opposite.T, opposite.T[::-1]):
+        np.maximum.at(found, i, height[j] / height[i])
+    return found
 
 
 def _ring(alpha: FloatImage, peaks: _Peaks, fwhm: float) -> tuple[Floats, float, Floats]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zogyp.errors import MissingExtraError
 from zogyp.products import Subtraction
-from zogyp.show import canvas, cutouts, diagnostics, plots
+from zogyp.show import canvas, certified, cutouts, diagnostics, plots
 from zogyp.show.cutouts import plus_minus
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ ALIGNMENT_ROWS = (
 )
 SHOWN_ELSEWHERE = {
     "inputs", "options", "notes", "timings", "registration", "alignment", "version", "peak_memory_mb",
-    "F_r_err", "scorr_mad", "n_transients",
+    "F_r_err", "scorr_mad", "n_transients", "certificate", "noise",
 } | {name for name, _, _ in SCALE_ROWS}  # fmt: skip
 
 
@@ -119,7 +119,8 @@ def render(subtraction: Subtraction, n_cutouts: int = 24) -> str:
         new_name=new,
         ref_name=ref,
         version=text(summary.get("version")),
-        verdict=verdict(plots.measured_spread(subtraction)),
+        verdict=verdict(plots.measured_spread(subtraction), summary.get("certificate")),
+        certificate=certified.tables(summary),
         keys=_keys(subtraction, rows),
         notes=[canvas.clean(note, 1000) for note in summary.get("notes") or []],
         overview=_inline(canvas.png_bytes(plots.overview_figure(subtraction))),
@@ -139,16 +140,20 @@ def render(subtraction: Subtraction, n_cutouts: int = 24) -> str:
     )
 
 
-def verdict(spread: float) -> Verdict:
-    """Judge the measured spread of S_corr, which is 1 when noise and residuals are understood."""
+def verdict(spread: float, certificate: dict[str, Any] | None = None) -> Verdict:
+    """Judge by the measured spread of S_corr, 1 when all noise is understood, and by the certificate."""
     if not math.isfinite(spread):
         return Verdict("bad", "✕", "Nothing could be judged:", "every pixel is masked or without value.")
     if spread == 0:
         return Verdict("fair", "!", "S_corr is zero everywhere:", "the two images are the same.")
     off = round(spread - 1, 3)  # as it is shown
     measured = f"its measured spread is {spread:.3f}, where 1 is right."
+    reasons = "; ".join(certified.reasons(certificate))
+    if reasons:
+        measured += f" Doubtful: {reasons}."
     if abs(off) <= GOOD:
-        return Verdict("good", "✓", "S_corr is in true sigma:", measured)
+        level, mark = ("fair", "!") if reasons else ("good", "✓")
+        return Verdict(level, mark, "S_corr is in true sigma:", measured)
     if off > 0:
         why = "Noise is underestimated, or residuals of stars or sky remain."
     else:
@@ -217,6 +222,8 @@ def _gallery(subtraction: Subtraction, n: int) -> list[dict[str, Any]]:
         facts = [f"flux {plus_minus(row['flux'], row['flux_err'])}"]
         if math.isfinite(row["mag"]):
             facts.append(f"mag {plus_minus(row['mag'], row['mag_err'])}")
+        if "p_real" in row:
+            facts.append(f"p_real {row['p_real']:.2f}")
         facts.append(f"at ({row['x']:.1f}, {row['y']:.1f})")
         if row["flags"]:
             facts.append(f"⚑ {canvas.clean(row['flags'], 100)}")
@@ -237,6 +244,7 @@ def _table(subtraction: Subtraction, rows: list[dict[str, Any]]) -> dict[str, An
         "snr": "+.2f",
         "mag": ".3f",
         "mag_err": ".3f",
+        "p_real": ".3f",
     }
     head = []
     for name in columns:

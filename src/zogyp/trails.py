@@ -1,0 +1,110 @@
+"""Trails of saturated stars along rows and columns of D: charge that spilt or was read out late.
+
+They are faint beside the stars of a crowd, and plain in a difference, which has no stars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
+
+from zogyp.image import FloatImage
+from zogyp.measure.robust import robust_sigma
+
+F8 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+LEAST_AREA = 8  # saturated pixels of a star below which it leaves no trail
+BLOCK = 12  # px along a trail that are averaged
+SURE = 5.0  # spreads of all blocks of the image beyond which a block belongs to a trail
+FADING = 2.5  # the same for a block that only continues one
+GAP = 2  # blocks that a trail may miss in a row: a source lies on it
+FEWEST = 2  # sure blocks of a trail
+
+
+def trails(d: FloatImage, saturated: Bool, bad: Bool, fwhm: float) -> Bool:
+    """Pixels of trails: runs of blocks in the rows and columns of a saturated core that stand off the rest.
+
+    Parameters
+    ----------
+    d : (ny, nx)
+        Difference, noise of about unit variance; no NaN.
+    saturated, bad : (ny, nx)
+        Saturated pixels of either image; all that cannot be used, these included.
+    fwhm : float
+        Of the PSF of D [px]: by half of it a trail of one pixel is smeared to either side.
+
+    Returns
+    -------
+    ndarray, bool, (ny, nx)
+    """
+    found = np.zeros(saturated.shape, dtype=bool)
+    cores = _cores(saturated)
+    if not cores:
+        return found
+    level = np.where(bad, np.float32(np.nan), np.clip(d, -20, 20))
+    smear = int(np.ceil(fwhm / 2))
+    for data, out, along in ((level, found, 0), (level.T, found.T, 1)):
+        blocks, noise = _blocks(data, smear + 2)
+        if not noise > 0:
+            continue
+        for core in cores:
+            rows, columns = core if along == 0 else core[::-1]
+            for row in range(max(rows.start - smear, 0), min(rows.stop + smear, len(data))):
+                for low, high in _runs(blocks[row] / noise, columns):
+                    out[max(row - smear, 0) : row + smear + 1, low:high] = True
+    return found
+
+
+def _cores(saturated: Bool) -> list[tuple[slice, slice]]:
+    """Boxes of the saturated stars that are large enough."""
+    labels, n = label(saturated)
+    if n == 0:
+        return []
+    area = np.bincount(labels.ravel(), minlength=n + 1)[1:]
+    boxes = find_objects(labels)
+    return [box for box, pixels in zip(boxes, area, strict=True) if pixels >= LEAST_AREA]
+
+
+def _blocks(data: FloatImage, beside: int) -> tuple[F8, float]:
+    """Means of each row's blocks less those of rows ``beside`` it, and their spread over the image."""
+    ny, nx = data.shape
+    n = nx // BLOCK
+    if n < 4 or ny < 4 * beside:
+        return np.zeros((ny, max(n, 1))), 0.0
+    cut = data[:, : n * BLOCK].reshape(ny, n, BLOCK)
+    count = np.isfinite(cut).sum(axis=2)
+    means = np.nansum(cut, axis=2, dtype=np.float64) / np.maximum(count, 1)
+    means[count < BLOCK // 2] = np.nan
+    reach = beside + 1
+    padded = np.pad(means, ((reach, reach), (0, 0)), mode="reflect")
+    rows = np.stack([padded[reach + j : reach + j + ny] for j in (-reach, -beside, beside, reach)])
+    known = np.isfinite(rows)
+    sides = np.where(known, rows, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    apart = np.where(known.any(axis=0), means - sides, np.nan)
+    noise = robust_sigma(apart[np.isfinite(apart)])
+    return apart, noise
+
+
+def _runs(height: F8, core: slice) -> Iterator[tuple[int, int]]:
+    """Columns (from, to) of the trails of one row that begin at a core, on either side."""
+    first, last = core.start // BLOCK, (core.stop - 1) // BLOCK
+    for blocks, step in ((range(last + 1, height.size), 1), (range(first - 1, -1, -1), -1)):
+        run: list[int] = []
+        sign, missed = 0.0, 0
+        for i in blocks:
+            value = height[i]
+            if np.isnan(value):  # another star's core lies across
+                continue
+            sign = sign or float(np.sign(value))
+            missed = missed + 1 if value * sign < FADING else 0
+            if missed > GAP or (not run and missed):
+                break
+            if not missed:
+                run.append(i)
+        sure = sum(1 for i in run if height[i] * sign > SURE)
+        if sure >= FEWEST:
+            ends = (core.stop, (run[-1] + 1) * BLOCK) if step > 0 else (run[-1] * BLOCK, core.start)
+            yield ends
