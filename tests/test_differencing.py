@@ -226,3 +226,19 @@ def test_what_is_told_of_the_difference(planes):
     assert planes.P_D.sum() == pytest.approx(1, abs=0.01)
     assert 3.0 < planes.fwhm < 4.5
     assert planes.reach > 4
+
+
+def test_shared_kernels_do_not_depend_on_the_tile_that_asks_first(new, ref):
+    """A PSF that varies by a quarter of what is tolerated has one set of kernels: that of the middle."""
+    wider = skies.true_psf(skies.gaussian(3.6, 0.05), 45).basis
+    run = 0.01 * (wider - new.psf.basis)  # the planes differ by a tenth of the PSF's norm: 1e-3 of it
+    psf = PSF(
+        np.concatenate([new.psf.basis, run, 0 * run]), order=1, origin=(150, 130), scale=(150, 130), fwhm=3.0
+    )
+    made = []
+    for x, y in ((10.0, 20.0), (290.0, 240.0)):
+        planes = difference(replace(new, psf=psf), ref, matched(), OPTIONS)
+        assert planes.kernels_at is not None
+        made.append(planes.kernels_at(x, y, (54, 60)))  # a shape that no tile has
+    np.testing.assert_array_equal(made[0].k_n, made[1].k_n)
+    np.testing.assert_array_equal(made[0].D_r, made[1].D_r)

@@ -111,3 +111,11 @@ def test_transforms_stay_in_single_precision():
     assert forward(plane).dtype == np.complex64
     assert inverse(forward(plane), 5).dtype == np.float32
     assert embed(np.ones((3, 3)), (6, 5)).dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (8, 9), (7, 7)])
+@pytest.mark.parametrize("size", [2, 4, 6])
+def test_stamp_of_undoes_embed_of_even_stamps(shape, size):
+    """Centred on half the side, both ways."""
+    stamp = np.arange(float(size * size)).reshape(size, size)
+    np.testing.assert_array_equal(stamp_of(embed(stamp, shape), size), stamp)
