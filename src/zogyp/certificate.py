@@ -182,7 +182,8 @@ def _blank(new: Exposure, ref: Exposure, variance: FloatImage) -> Bool:
         high = np.column_stack([y + r + 1, x + r + 1]).clip(0)
         for (top, left), (bottom, right) in zip(low, high, strict=True):
             free[top:bottom, left:right] = False
-    if free.mean() >= LEAST_BLANK:
+    # in a crowd the only places without stars are those where nobody could look for them
+    if free.mean() >= LEAST_BLANK and not (new.crowded or ref.crowded):
         return free
     return np.asarray(variance <= np.quantile(variance[::3, ::3], 0.1), dtype=bool)
 

@@ -12,7 +12,7 @@ from zogyp.core.psfmodel import PSF
 from zogyp.core.transform import Transform
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.exposure import Exposure
-from zogyp.measure.sources import RADIUS_TO_FWHM, local_size
+from zogyp.measure.resolved import resolved
 from zogyp.options import FakeOptions
 
 F8 = NDArray[np.float64]
@@ -26,9 +26,6 @@ APART = 6.0  # FWHM between two fakes: the wings of one do not reach the other
 FREE = 2.0  # FWHM around a candidate of the images themselves where no fake is put
 BRIGHTEST = 0.1  # share of the sources that count as bright stars
 BRIGHT_SNR = 50.0  # at least
-RESOLVED = 1.25  # times the size of a star there
-RESOLVED_SNR = 15.0  # below it noise makes sizes
-LONELY = 2.0  # FWHM within which a galaxy has no neighbour: two stars are no galaxy
 NEAR_STAR = (1.0, 4.0)  # FWHM from a bright star
 TRIES = 60  # for a place of its own
 
@@ -174,7 +171,7 @@ def ground(new: Exposure, ref: Exposure, candidates: tuple[F8, F8]) -> Ground:
     s = best.sources
     snr = s.flux / s.flux_err
     inside = (s.x > 0) & (s.x < nx - 1) & (s.y > 0) & (s.y < ny - 1)
-    galaxies = np.flatnonzero(_resolved(best) & inside)
+    galaxies = np.flatnonzero(resolved(best) & inside)
     least = max(BRIGHT_SNR, float(np.quantile(snr, 1 - BRIGHTEST))) if snr.size else np.inf
     bright = inside & ((snr >= least) | s.saturated)
     bright[galaxies] = False
@@ -185,22 +182,6 @@ def ground(new: Exposure, ref: Exposure, candidates: tuple[F8, F8]) -> Ground:
         galaxies=np.column_stack([s.x, s.y, s.radius])[galaxies],
         n_sources=min(len(new.sources), len(ref.sources)),
     )
-
-
-def _resolved(exposure: Exposure) -> Bool:
-    """Sources larger than a star at their place, well exposed and alone; in a crowd none can be told."""
-    s = exposure.sources
-    if exposure.crowded or exposure.stars.size < 3:
-        return np.zeros(len(s), dtype=bool)
-    stellar = local_size(s.take(exposure.stars), exposure.image.shape, s)
-    large = (s.radius > RESOLVED * stellar) & (s.flux > RESOLVED_SNR * s.flux_err) & ~s.saturated
-    large &= s.radius < 5 * RADIUS_TO_FWHM * stellar  # no nebula, and no patch of sky
-    for i in np.flatnonzero(large):
-        distance = np.hypot(s.x - s.x[i], s.y - s.y[i])
-        near = (distance < LONELY * exposure.psf.fwhm) & (s.flux > 0.1 * s.flux[i])
-        large[i] = near.sum() == 1
-    result: Bool = large
-    return result
 
 
 def places(here: Ground, options: FakeOptions, n: int, rng: np.random.Generator) -> tuple[F8, F8, list[str]]:

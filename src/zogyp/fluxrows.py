@@ -16,7 +16,7 @@ from zogyp.fluxscale import Match, Surface
 from zogyp.image import Flag, Image
 from zogyp.positions import Positions
 from zogyp.psfflux import psf_fluxes
-from zogyp.transients import _bits, _both, _value
+from zogyp.transients import bits_within, both_images, value_beside
 
 if TYPE_CHECKING:
     from zogyp.products import Subtraction
@@ -83,7 +83,7 @@ def rows(result: Subtraction, evidence: Evidence, places: Positions, name: str) 
     at = _in_new(x, y, evidence.matched, ref.image.shape)
     row, column = (np.rint(a).astype(np.intp) for a in at[::-1])
     snr, diff, diff_err = (
-        np.where(inside, _value(plane, row, column, at[0] - column, at[1] - row), np.nan)
+        np.where(inside, value_beside(plane, row, column, at[0] - column, at[1] - row), np.nan)
         for plane in (result.Scorr, result.alpha, result.alpha_err)
     )
     ratio = np.where(inside, evidence.matched.flux_ratio.grid(*at), np.nan)
@@ -166,13 +166,13 @@ def _words(
     """What makes each place doubtful, in the words of the transients."""
     mask, (x, y) = result.mask, at
     ny, nx = mask.shape
-    here, close, wide = (_bits(mask, x, y, radius) for radius in (0.5, fwhm, 2 * fwhm))
-    bad = _both(Flag.BAD | Flag.NO_DATA | Flag.COSMIC_RAY)
+    here, close, wide = (bits_within(mask, x, y, radius) for radius in (0.5, fwhm, 2 * fwhm))
+    bad = both_images(Flag.BAD | Flag.NO_DATA | Flag.COSMIC_RAY)
     within = (x >= 0.5) & (y >= 0.5) & (x <= nx - 1.5) & (y <= ny - 1.5)
     conditions = {
-        "edge": ((here & _both(Flag.EDGE)) != 0) | ~within,
-        "near_saturated": (wide & _both(Flag.SATURATED)) != 0,
-        "near_bad": ((close & bad) != 0) | ((here & _both(Flag.REACHED)) != 0),
+        "edge": ((here & both_images(Flag.EDGE)) != 0) | ~within,
+        "near_saturated": (wide & both_images(Flag.SATURATED)) != 0,
+        "near_bad": ((close & bad) != 0) | ((here & both_images(Flag.REACHED)) != 0),
         "unjudged": ~np.isfinite(snr),
     }
     return [

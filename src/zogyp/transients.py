@@ -125,7 +125,7 @@ class _Peaks:
 
     def value(self, plane: FloatImage) -> Floats:
         """Value of a plane at the peaks."""
-        return _value(plane, self.row, self.column, self.dx, self.dy)
+        return value_beside(plane, self.row, self.column, self.dx, self.dy)
 
     def pairs(self, radius: float) -> NDArray[np.intp]:
         """Indices (i, j), i < j, of peaks closer than ``radius``, (m, 2)."""
@@ -148,7 +148,7 @@ def _peaks(scorr: FloatImage, threshold: float, fwhm: float) -> _Peaks:
     row, column = _maxima(scorr, threshold)
     sign = np.where(scorr[row, column] < 0, -1, 1)
     dx, dy = _offsets(sign[:, None, None] * _around(scorr, row, column, 1))
-    peaks = _Peaks(row, column, dx, dy, _value(scorr, row, column, dx, dy))
+    peaks = _Peaks(row, column, dx, dy, value_beside(scorr, row, column, dx, dy))
     peaks = peaks.take(np.argsort(-np.abs(peaks.snr), kind="stable"))
     return peaks.take(_alone(peaks, fwhm))
 
@@ -223,7 +223,7 @@ def _offsets(near: Floats) -> tuple[Floats, Floats]:
     return dx.clip(-0.7, 0.7), dy.clip(-0.7, 0.7)
 
 
-def _value(
+def value_beside(
     plane: FloatImage, row: NDArray[np.intp], column: NDArray[np.intp], dx: Floats, dy: Floats
 ) -> Floats:
     """Value of a plane beside pixels, by a polynomial through 5 x 5 of them; at them where one is NaN."""
@@ -246,15 +246,15 @@ def _flags(
     x, y = peaks.x[:n], peaks.y[:n]
     ny, nx = mask.shape
     inside = (x >= 0.5) & (y >= 0.5) & (x <= nx - 1.5) & (y <= ny - 1.5)
-    wide, close = _bits(mask, x, y, 2 * fwhm), _bits(mask, x, y, fwhm)
-    here = _bits(mask, x, y, 0.5)
-    bad = _both(Flag.BAD | Flag.NO_DATA | Flag.COSMIC_RAY)
+    wide, close = bits_within(mask, x, y, 2 * fwhm), bits_within(mask, x, y, fwhm)
+    here = bits_within(mask, x, y, 0.5)
+    bad = both_images(Flag.BAD | Flag.NO_DATA | Flag.COSMIC_RAY)
     ratio, expected, noise = shape
     with np.errstate(invalid="ignore"):
         conditions = {
-            "edge": ((here & _both(Flag.EDGE)) != 0) | ~inside,
-            "near_saturated": (wide & _both(Flag.SATURATED)) != 0,
-            "near_bad": ((close & bad) != 0) | ((here & _both(Flag.REACHED)) != 0),
+            "edge": ((here & both_images(Flag.EDGE)) != 0) | ~inside,
+            "near_saturated": (wide & both_images(Flag.SATURATED)) != 0,
+            "near_bad": ((close & bad) != 0) | ((here & both_images(Flag.REACHED)) != 0),
             "dipole": _dipoles(peaks, 2 * fwhm)[:n],
             "sharp": ratio < expected - np.maximum(3 * noise, 0.12),
             "extended": ratio > expected + np.maximum(3 * noise, 0.15),
@@ -262,12 +262,12 @@ def _flags(
     return [",".join(word for word, true in conditions.items() if true[i]) for i in range(n)]
 
 
-def _both(flag: Flag) -> np.uint16:
+def both_images(flag: Flag) -> np.uint16:
     """Bits of a flag for the new image and the reference."""
     return np.uint16(int(flag) | flag.ref())
 
 
-def _bits(mask: MaskImage, x: Floats, y: Floats, radius: float) -> MaskImage:
+def bits_within(mask: MaskImage, x: Floats, y: Floats, radius: float) -> MaskImage:
     """All bits that are set within ``radius`` of each place, (n,)."""
     ny, nx = mask.shape
     row, column = np.rint(y).astype(int), np.rint(x).astype(int)

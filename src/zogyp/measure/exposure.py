@@ -17,6 +17,7 @@ from zogyp.measure.firstlook import FirstLook, look
 from zogyp.measure.moffat import Moffat
 from zogyp.measure.noise import SkyNoise
 from zogyp.measure.psf import fit_profile, fit_psf, grid_for, moffat_psf, order_for
+from zogyp.measure.radial import bend
 from zogyp.measure.robust import robust_sigma
 from zogyp.measure.scene import Scene, fit_scene, star_stamps
 from zogyp.measure.sources import Sources, choose_stars
@@ -197,7 +198,9 @@ def _model(
         chosen = _consistent(scene, chosen, options.min_stars)
         stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
         order = order_for(chosen.size, options.order)
-        psf = fit_psf(stamps, grid, order, profile, image.shape, psf)
+        # neighbours that nobody can tell apart would bend the profile of a crowd's stars
+        prior = profile if seen.crowded else bend(profile, stamps, grid)
+        psf = fit_psf(stamps, grid, order, prior, image.shape, psf)
         scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=step.psf_error)
         if step.of_model:
             hidden = hidden_sources(scene.residual, data - scene.residual, variance, good, psf, step.of_model)

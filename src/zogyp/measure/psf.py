@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from zogyp.core.psfmodel import PSF, SPLINE, polynomial
 from zogyp.core.stamps import stack_draw
 from zogyp.measure.moffat import Moffat, fit_moffat, moffat_from, parameters_of
-from zogyp.measure.psf_solver import Grid, Group, Solver, StarStamps, flux_and_sky
+from zogyp.measure.psf_solver import Grid, Group, Profile, Solver, StarStamps, flux_and_sky
 
 F8 = NDArray[np.float64]
 ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
@@ -84,7 +84,7 @@ def fit_psf(
     stars: StarStamps,
     grid: Grid,
     order: int,
-    prior: Moffat,
+    prior: Profile,
     shape: tuple[int, int],
     start: PSF | None = None,
 ) -> PSF:
@@ -97,7 +97,7 @@ def fit_psf(
     grid : Grid
     order : int
         Of the polynomial in x and y.
-    prior : Moffat
+    prior : Moffat or Bent
         What the PSF is where the stars do not tell otherwise.
     shape : (ny, nx)
         Of the image; x and y are scaled to -1…1.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,13 +11,23 @@ from scipy.ndimage import spline_filter
 
 from zogyp.core.psfmodel import SPLINE
 from zogyp.core.stamps import stack_draw, stack_transpose
-from zogyp.measure.moffat import Moffat
 from zogyp.measure.robust import CHI2_MEDIAN, excess_variance
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
 OUTLIER = 5.0  # sigma
 SCATTER_STARS = 64  # brightest stars that tell how far the model is from single stars
+
+
+class Profile(Protocol):
+    """What a PSF is where its stars do not tell otherwise."""
+
+    @property
+    def fwhm(self) -> float:
+        """Full width at half maximum [px]."""
+
+    def stamp(self, k: int, sampling: float = 1.0) -> F8:
+        """Flux per image pixel at the points of a (k, k) grid of step ``sampling`` px around ``k // 2``."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ def _typical(square: F4, variance: F4, flux2: F8) -> tuple[float, float]:
 class Solver:
     """State of one PSF fit: deviations of the B-spline coefficients from the prior's."""
 
-    def __init__(self, groups: list[Group], grid: Grid, prior: Moffat) -> None:
+    def __init__(self, groups: list[Group], grid: Grid, prior: Profile) -> None:
         self.groups, self.grid, self.prior = groups, grid, prior
         terms = groups[0].terms
         profile = prior.stamp(grid.k, grid.sampling)
