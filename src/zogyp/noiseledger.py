@@ -111,7 +111,8 @@ class Ledger:
             for axis in (0, 1):
                 square = sum(slope[axis] ** 2 for slope in slopes)
                 self.parts["registration"][near] += (work.astrometric[axis] / 2) ** 2 * square
-            self.parts["flux_ratio"][near] = work.flux_error(x, y) ** 2 * scores[1][:, 1, 1] ** 2
+            common = np.maximum(scores[0][:, 1, 1] * scores[1][:, 1, 1], 0)
+            self.parts["flux_ratio"][near] = work.flux_error(x, y) ** 2 * common
         self._pixels, self._before = [], []
 
     @contextmanager

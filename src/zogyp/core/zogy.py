@@ -347,7 +347,7 @@ def _finish(
 ) -> None:
     """Fill S = S_n - S_r, add V_ast [30-33] by centred differences and V_flux to V, give both their units.
 
-    V_flux: whatever the reference shows is subtracted with the flux scale's own relative error.
+    V_flux: whatever both images show is subtracted with the flux scale's own relative error.
     """
     S_n, S_r = S_x
     ny, nx = S.shape
@@ -360,6 +360,6 @@ def _finish(
             v = max(V[i, j], low)
             v += x2 * ((S_n[i, right] - S_n[i, left]) ** 2 + (S_r[i, right] - S_r[i, left]) ** 2)
             v += y2 * ((S_n[up, j] - S_n[down, j]) ** 2 + (S_r[up, j] - S_r[down, j]) ** 2)
-            v += flux2 * S_r[i, j] ** 2
+            v += flux2 * max(S_n[i, j] * S_r[i, j], np.float32(0))
             V[i, j] = A * A * v
             S[i, j] = A * (S_n[i, j] - S_r[i, j])
