@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 from cyclopts import Parameter
 from rich.table import Table
 
@@ -94,7 +94,7 @@ def print_efficiency(result: Efficiency, files: Mapping[str, Path]) -> None:
     for place, row in told["completeness"].items():
         limits = [_mag(row[f"m{level}{error}"]) for level in (80, 50, 20) for error in ("", "_err")]
         share = row["completeness"]
-        found = f"{100 * share:.1f} %" if np.isfinite(share) else "-"
+        found = f"{100 * share:.1f} %" if isfinite(share) else "-"
         table.add_row(place, str(row["n"] + row["n_masked"]), str(row["n_masked"]), found, *limits)
     out.show(table)
     out.show(_facts(told))
@@ -114,17 +114,15 @@ def _facts(told: Mapping[str, Any]) -> Table:
     text = f"{false['n']} above {told['threshold']:g} sigma, {ten}"
     facts.add_row("false positives", text)
     bias, error = 100 * photo["flux_bias"], 100 * photo["flux_bias_err"]
-    text = (
-        f"{bias:+.2f} ± {error:.2f} % above {photo['bias_above_snr']:g} sigma" if np.isfinite(bias) else "-"
-    )
+    text = f"{bias:+.2f} ± {error:.2f} % above {photo['bias_above_snr']:g} sigma" if isfinite(bias) else "-"
     facts.add_row("flux bias", text)
     pull = photo["all"]
     mean, spread = (f"{pull[k]:.2f} ± {pull[f'{k}_err']:.2f}" for k in ("pull_mean", "pull_spread"))
     facts.add_row("pull", f"mean {mean}, spread {spread} (0 and 1 are right)")
     facts.add_row("good to 10 %", f"{_mag(photo['m_ph10'])} mag")
-    facts.add_row("figure of merit", f"{_mag(merit)} mag" if np.isfinite(merit) else "-")
+    facts.add_row("figure of merit", f"{_mag(merit)} mag" if isfinite(merit) else "-")
     return facts
 
 
 def _mag(value: float) -> str:
-    return f"{value:.2f}" if np.isfinite(value) else "-"
+    return f"{value:.2f}" if isfinite(value) else "-"

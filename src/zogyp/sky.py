@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from math import cos, radians, sin
+from typing import TYPE_CHECKING
 
 from zogyp.errors import OptionError
 from zogyp.options import _Checked, opt
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Sky(_Checked):
     def on_ref(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Where places of the new image lie in the reference [px]."""
         (ny, nx), (dx, dy) = self.shape, self.shift
-        c, s = np.cos(np.deg2rad(self.rotation)), np.sin(np.deg2rad(self.rotation))
+        c, s = cos(radians(self.rotation)), sin(radians(self.rotation))
         u, v = x - (nx - 1) / 2, y - (ny - 1) / 2
         return c * u - s * v + (nx - 1) / 2 + dx, s * u + c * v + (ny - 1) / 2 + dy
 
