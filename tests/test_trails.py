@@ -61,6 +61,15 @@ def test_a_line_that_begins_at_no_core_is_left():
     assert not found(d, saturated).any()
 
 
+def test_a_bright_source_beside_a_core_is_no_trail():
+    """One that lies in the core's own row, and fills two blocks, hid itself from the table."""
+    for column in range(214, 250, 4):
+        d, saturated = scene()
+        spot = np.zeros(SHAPE)
+        spot[100, column] = 60_000
+        assert not found(d + gaussian_filter(spot, 1.5), saturated).any(), column
+
+
 def test_few_saturated_pixels_leave_no_trail():
     d, saturated = scene()
     d[101, 204:330] += 3

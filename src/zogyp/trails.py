@@ -17,11 +17,13 @@ from zogyp.measure.robust import robust_sigma
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 LEAST_AREA = 8  # saturated pixels of a star below which it leaves no trail
-BLOCK = 12  # px along a trail that are averaged
+BLOCK = 12  # px along a trail that are averaged, at least
+WIDER = 3.0  # FWHM: the same; a source fills two blocks at most
 SURE = 5.0  # spreads of all blocks of the image beyond which a block belongs to a trail
 FADING = 2.5  # the same for a block that only continues one
 GAP = 2  # blocks that a trail may miss in a row: a source lies on it
-FEWEST = 2  # sure blocks of a trail
+FEWEST = 3  # sure blocks of a trail
+SHARE = 0.65  # of its blocks up to the last sure one: two sources in a row are no trail
 
 
 def trails(d: FloatImage, saturated: Bool, bad: Bool, fwhm: float) -> Bool:
@@ -45,15 +47,15 @@ def trails(d: FloatImage, saturated: Bool, bad: Bool, fwhm: float) -> Bool:
     if not cores:
         return found
     level = np.where(bad, np.float32(np.nan), np.clip(d, -20, 20))
-    smear = int(np.ceil(fwhm / 2))
+    smear, step = int(np.ceil(fwhm / 2)), max(BLOCK, int(np.ceil(WIDER * fwhm)))
     for data, out, along in ((level, found, 0), (level.T, found.T, 1)):
-        blocks, noise = _blocks(data, smear + 2)
+        blocks, noise = _blocks(data, smear + 2, step)
         if not noise > 0:
             continue
         for core in cores:
             rows, columns = core if along == 0 else core[::-1]
             for row in range(max(rows.start - smear, 0), min(rows.stop + smear, len(data))):
-                for low, high in _runs(blocks[row] / noise, columns):
+                for low, high in _runs(blocks[row] / noise, columns, step):
                     out[max(row - smear, 0) : row + smear + 1, low:high] = True
     return found
 
@@ -68,16 +70,16 @@ def _cores(saturated: Bool) -> list[tuple[slice, slice]]:
     return [box for box, pixels in zip(boxes, area, strict=True) if pixels >= LEAST_AREA]
 
 
-def _blocks(data: FloatImage, beside: int) -> tuple[F8, float]:
-    """Means of each row's blocks less those of rows ``beside`` it, and their spread over the image."""
+def _blocks(data: FloatImage, beside: int, step: int) -> tuple[F8, float]:
+    """Means of each row's blocks of ``step`` px less those of rows ``beside`` it, and their spread."""
     ny, nx = data.shape
-    n = nx // BLOCK
+    n = nx // step
     if n < 4 or ny < 4 * beside:
         return np.zeros((ny, max(n, 1))), 0.0
-    cut = data[:, : n * BLOCK].reshape(ny, n, BLOCK)
+    cut = data[:, : n * step].reshape(ny, n, step)
     count = np.isfinite(cut).sum(axis=2)
     means = np.nansum(cut, axis=2, dtype=np.float64) / np.maximum(count, 1)
-    means[count < BLOCK // 2] = np.nan
+    means[count < step // 2] = np.nan
     reach = beside + 1
     padded = np.pad(means, ((reach, reach), (0, 0)), mode="reflect")
     rows = np.stack([padded[reach + j : reach + j + ny] for j in (-reach, -beside, beside, reach)])
@@ -88,9 +90,9 @@ def _blocks(data: FloatImage, beside: int) -> tuple[F8, float]:
     return apart, noise
 
 
-def _runs(height: F8, core: slice) -> Iterator[tuple[int, int]]:
+def _runs(height: F8, core: slice, size: int) -> Iterator[tuple[int, int]]:
     """Columns (from, to) of the trails of one row that begin at a core, on either side."""
-    first, last = core.start // BLOCK, (core.stop - 1) // BLOCK
+    first, last = core.start // size, (core.stop - 1) // size
     for blocks, step in ((range(last + 1, height.size), 1), (range(first - 1, -1, -1), -1)):
         run: list[int] = []
         sign, missed = 0.0, 0
@@ -104,7 +106,7 @@ def _runs(height: F8, core: slice) -> Iterator[tuple[int, int]]:
                 break
             if not missed:
                 run.append(i)
-        sure = sum(1 for i in run if height[i] * sign > SURE)
-        if sure >= FEWEST:
-            ends = (core.stop, (run[-1] + 1) * BLOCK) if step > 0 else (run[-1] * BLOCK, core.start)
+        sure = [i for i in run if height[i] * sign > SURE]
+        if len(sure) >= FEWEST and len(sure) > SHARE * (abs(sure[-1] - run[0]) + 1):
+            ends = (core.stop, (run[-1] + 1) * size) if step > 0 else (run[-1] * size, core.start)
             yield ends
