@@ -20,6 +20,8 @@ from zogyp.measure.psf_solver import Grid, StarStamps, flux_and_sky
 
 F8 = NDArray[np.float64]
 KNOTS = np.array([0.0, 0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.6, 3.4, 4.5])  # FWHM
+WINGS = 3  # number of the first knot outside of the core
+CORE = 0.15  # departure within the core up to which it is left to the single pixels, which know it better
 LEEWAY = 0.7  # relative departure from the Moffat that needs no excuse
 STARS = 60  # brightest stars that tell
 MODEL_ERROR = 0.03  # of a star's light by which a round profile may be off
@@ -35,7 +37,7 @@ class Bent:
     Attributes
     ----------
     moffat : Moffat
-    factors : (n_knots,) relative departure at `KNOTS` times the FWHM, linear between them.
+    factors : (n,) relative departure at the last n `KNOTS` times the FWHM, linear between them.
     """
 
     moffat: Moffat
@@ -49,7 +51,8 @@ class Bent:
     def stamp(self, k: int, sampling: float = 1.0) -> F8:
         """Flux per image pixel at the points of a (k, k) grid of step ``sampling`` px around ``k // 2``."""
         plane = self.moffat.stamp(k, sampling)
-        factor = 1 + np.interp(_radius(k, sampling), KNOTS * self.fwhm, self.factors)
+        knots = KNOTS[-len(self.factors) :]
+        factor = 1 + np.interp(_radius(k, sampling), knots * self.fwhm, self.factors)
         bent = plane * np.maximum(factor, 0.0)
         result: F8 = bent * (plane.sum() / bent.sum())
         return result
@@ -68,6 +71,16 @@ def bend(moffat: Moffat, stars: StarStamps, grid: Grid) -> Moffat | Bent:
         Their pixels without neighbours and sky.
     grid : Grid
     """
+    factors, chi2 = _fitted(moffat, stars, grid, KNOTS)
+    if chi2 < SIGNIFICANT:
+        return moffat
+    if np.abs(factors[:WINGS]).max() < CORE:
+        factors, _ = _fitted(moffat, stars, grid, KNOTS[WINGS:])
+    return Bent(moffat, tuple(float(f) for f in np.clip(factors, -0.98, 5.0)))
+
+
+def _fitted(moffat: Moffat, stars: StarStamps, grid: Grid, knots: F8) -> tuple[F8, float]:
+    """Factors at some knots, and the chi² of their departure from the Moffat."""
     best = np.argsort(-stars.flux, kind="stable")[:STARS]
     r = grid.radius
     x, y, ones = stars.x[best], stars.y[best], np.ones((best.size, 1))
@@ -79,15 +92,15 @@ def bend(moffat: Moffat, stars: StarStamps, grid: Grid) -> Moffat | Bent:
 
     profile = moffat.stamp(grid.k, grid.sampling)
     radius = _radius(grid.k, grid.sampling)
-    hats = [np.interp(radius, KNOTS * moffat.fwhm, np.eye(KNOTS.size)[i]) for i in range(KNOTS.size)]
+    hats = [np.interp(radius, knots * moffat.fwhm, np.eye(knots.size)[i]) for i in range(knots.size)]
     bumps = np.stack([drawn(profile * hat) for hat in hats], axis=-1)  # (stars, pixels, knots)
     base = drawn(profile)
     data = stars.data[best].reshape(best.size, -1).astype(np.float64)
     variance = stars.variance[best].reshape(best.size, -1).astype(np.float64)  # infinite: not to be used
     data = np.where(np.isfinite(variance), data, 0.0)
-    factors = np.zeros(KNOTS.size)
+    factors = np.zeros(knots.size)
     noise = variance + (MODEL_ERROR * stars.flux[best][:, None] * base) ** 2
-    weight, normal = 1 / noise, np.eye(KNOTS.size)
+    weight, normal = 1 / noise, np.eye(knots.size)
     for _ in range(ROUNDS):
         model = base + bumps @ factors
         for _ in range(2):  # what lies on one star, and not on the others, must not pass for its sky
@@ -99,10 +112,8 @@ def bend(moffat: Moffat, stars: StarStamps, grid: Grid) -> Moffat | Bent:
         design = bumps * flux[:, None, None]
         normal = np.einsum("sp,spi,spj->ij", weight, design, design, optimize=True)
         right = np.einsum("sp,spi,sp->i", weight, design, left, optimize=True)
-        factors = np.linalg.solve(normal + np.eye(KNOTS.size) / LEEWAY**2, right)
-    if float(factors @ normal @ factors) < SIGNIFICANT:
-        return moffat
-    return Bent(moffat, tuple(float(f) for f in np.clip(factors, -0.98, 5.0)))
+        factors = np.linalg.solve(normal + np.eye(knots.size) / LEEWAY**2, right)
+    return factors, float(factors @ normal @ factors)
 
 
 def _radius(k: int, sampling: float) -> F8:
