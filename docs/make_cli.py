@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from zogyp.cli import COMMANDS
+from zogyp.cli import COMMANDS, options_class
 from zogyp.cli_options import GROUP_TITLES, Leaf, leaves
 
 PAGE = Path(__file__).parent / "cli.md"
@@ -26,15 +26,15 @@ def page(hand_written: str) -> str:
     """The whole page: what was written by hand, then one section for each command."""
     parts = [hand_written, BEGIN]
     told: dict[type, str] = {}
-    for command, options_class in COMMANDS.items():
-        name = command.__name__
+    for command in COMMANDS:
+        name, made_of = command.__name__, options_class(command)
         parts.append(f"\n## zogyp {name}\n\n{_own(command)}")
-        if options_class in told:
-            other = told[options_class]
+        if made_of in told:
+            other = told[made_of]
             parts.append(f"\nAnd all options of [`zogyp {other}`](#zogyp-{other}).\n")
             continue
-        told[options_class] = name
-        parts.append(_tables(options_class()))
+        told[made_of] = name
+        parts.append(_tables(made_of()))
     return "".join(parts)
 
 

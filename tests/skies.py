@@ -128,19 +128,20 @@ def catalogue(x, y, flux, flux_err, saturated=None):
 
 def exposure(data, sources, psf, *, sigma=5.0, gain=2.0, mask=None, position_err=0.01, stars=None):
     """An `Exposure` of zogyp as if all had been measured: ``data`` without sky, errors as told."""
+    from zogyp.core.meshes import MeshSurface
     from zogyp.image import Image
     from zogyp.measure.exposure import Exposure
     from zogyp.measure.noise import SkyNoise
 
     data = np.asarray(data, dtype=np.float32)
     mask = np.zeros(data.shape, np.uint16) if mask is None else mask
-    noise = SkyNoise(np.full(data.shape, sigma, np.float32), gain)
+    noise = SkyNoise(MeshSurface.flat(sigma, data.shape), gain)
     data = np.where(mask == 0, data, np.float32(0))
     n = len(sources)
     return Exposure(
         image=Image(data, mask, gain=gain, name="made by a test"),
         data=data,
-        level=np.zeros_like(data),
+        level=MeshSurface.flat(0.0, data.shape),
         noise=noise,
         variance=noise.variance(data),
         sources=sources,

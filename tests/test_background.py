@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import skies
-from zogyp.measure.background import background, level_and_unevenness, mesh_level, spread_table
+from zogyp.measure.background import background, level_and_unevenness, mesh_level, over_image
 from zogyp.options import BackgroundOptions
 
 
@@ -79,7 +79,7 @@ def test_mesh_level_recovers_a_slope_and_ignores_peaks():
     plane = true + rng.normal(size=true.shape)
     peaks = rng.integers(0, 600, (2, 2000)) % np.array([[600], [600]])
     plane[peaks[0], peaks[1]] += 50
-    level = mesh_level(plane.astype(np.float32), none_bad(plane), 100)
+    level = mesh_level(plane.astype(np.float32), none_bad(plane), 100).plane()
     inner = np.s_[150:-150, 150:-150]
     # means of 10^4 pixels: 0.01; a median of meshes and lines between them keep a plane
     assert np.abs(level - true)[inner].max() < 0.06
@@ -90,7 +90,7 @@ def test_mesh_level_recovers_a_slope_and_ignores_peaks():
 def test_mesh_level_is_the_mean_not_the_mode():
     """Faint sources not told from noise skew a plane; what is taken off must leave a mean of zero."""
     plane = np.random.default_rng(7).gamma(16.0, 0.25, (400, 400)).astype(np.float32)  # mean 4, mode 3.75
-    assert np.median(mesh_level(plane, none_bad(plane), 100)) == pytest.approx(4, abs=0.04)
+    assert np.median(mesh_level(plane, none_bad(plane), 100).plane()) == pytest.approx(4, abs=0.04)
 
 
 def test_meshes_without_good_pixels_take_the_typical_level():
@@ -98,19 +98,19 @@ def test_meshes_without_good_pixels_take_the_typical_level():
     bad = none_bad(plane)
     plane[:100, :100] = 1e6
     bad[:100, :100] = True
-    np.testing.assert_allclose(mesh_level(plane, bad, 100), 3.0)
-    np.testing.assert_array_equal(mesh_level(plane, ~none_bad(plane), 100), 0.0)
+    np.testing.assert_allclose(mesh_level(plane, bad, 100).plane(), 3.0)
+    np.testing.assert_array_equal(mesh_level(plane, ~none_bad(plane), 100).plane(), 0.0)
 
 
 @pytest.mark.parametrize("table_shape, shape", [((1, 1), (7, 5)), ((2, 3), (20, 30)), ((1, 4), (13, 41))])
-def test_spread_table_is_linear_between_the_centres(table_shape, shape):
+def test_a_surface_over_an_image_is_linear_between_the_centres(table_shape, shape):
     my, mx = table_shape
     cy, cx = (np.arange(my) + 0.5) * shape[0] / my - 0.5, (np.arange(mx) + 0.5) * shape[1] / mx - 0.5
     table = 2.0 + 0.5 * cx[None, :] - 0.25 * cy[:, None]
     y = np.clip(np.arange(shape[0]), cy[0], cy[-1])
     x = np.clip(np.arange(shape[1]), cx[0], cx[-1])
     np.testing.assert_allclose(
-        spread_table(table, shape), 2.0 + 0.5 * x[None, :] - 0.25 * y[:, None], rtol=1e-6
+        over_image(table, shape).plane(), 2.0 + 0.5 * x[None, :] - 0.25 * y[:, None], rtol=1e-6
     )
 
 
@@ -125,7 +125,7 @@ def test_the_level_tells_what_it_cannot_follow():
         quiet = level_and_unevenness(noise.astype(np.float32), bad, mesh, calm=calm)
         assert quiet[1] < 0.01  # means of 1600 pixels scatter by 0.025; their excess is none
         level, told = level_and_unevenness((noise + waves).astype(np.float32), bad, mesh, calm=calm)
-        left = float(np.std(level - waves))
+        left = float(np.std(level.plane() - waves))
         assert 0.4 * left < told < 2.5 * left, calm  # the neighbours of a mesh tell the order of it
 
 

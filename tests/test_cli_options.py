@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zogyp.cli import COMMANDS, build_app
+from zogyp.cli import COMMANDS, build_app, main, options_class
 from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class, leaves, make_options
 from zogyp.errors import FileError, OptionError
 from zogyp.options import AlignOptions, InputOptions, PSFOptions, SubtractOptions
@@ -133,6 +133,18 @@ def test_nothing_given_gives_the_defaults(options_class, tmp_path):
     (tmp_path / "empty.toml").write_text("")
     assert from_flags(options_class, []) == options_class()
     assert make_options(options_class, None, tmp_path / "empty.toml") == options_class()
+
+
+@pytest.mark.parametrize("command", [c.__name__ for c in COMMANDS])
+def test_help_names_every_flag_however_it_is_asked_for(command, capsys):
+    main([command, "--help"])
+    briefly = capsys.readouterr().out
+    build_app()([command, "--help"], exit_on_error=False, result_action="return_value")
+    assert briefly == capsys.readouterr().out
+    words = set(briefly.replace("│", " ").split())
+    assert {
+        leaf.flag for leaf in leaves(options_class(next(c for c in COMMANDS if c.__name__ == command))())
+    } <= words
 
 
 @pytest.mark.parametrize("command", [c.__name__ for c in COMMANDS])

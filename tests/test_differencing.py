@@ -104,9 +104,10 @@ def test_a_transient_has_its_flux_and_the_significance_that_the_equations_promis
     expected = oracle()
     assert 20 < expected < 80
     assert significance(planes)[y, x] == pytest.approx(expected, abs=4)  # four of its own errors
-    flux = planes.S[y, x] / planes.F_S[y, x]
+    F_S = planes.F_S.plane()
+    flux = planes.S[y, x] / F_S[y, x]
     assert flux == pytest.approx(FLUX, abs=4 * FLUX / expected)
-    error = np.sqrt(planes.V[y, x]) / planes.F_S[y, x]
+    error = np.sqrt(planes.V[y, x]) / F_S[y, x]
     assert error == pytest.approx(FLUX / expected, rel=0.01)
     assert np.unravel_index(significance(planes).argmax(), SHAPE) == (y, x)
 

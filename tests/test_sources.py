@@ -9,10 +9,11 @@ import pytest
 from scipy.spatial import cKDTree
 
 import skies
+from zogyp.core.meshes import MeshSurface
+from zogyp.measure.detection import find_sources
 from zogyp.measure.sources import (
     Sources,
     choose_stars,
-    find_sources,
     local_size,
     locus,
     seeing,
@@ -25,13 +26,9 @@ SKY, GAIN, READ = 200.0, 2.0, 5.0
 SIGMA = float(np.sqrt(SKY / GAIN + (READ / GAIN) ** 2))
 
 
-def flat_sigma(shape, value=SIGMA):
-    return np.full(shape, value, np.float32)
-
-
 def detect(image, bad=None, unit=1.0, options=DetectOptions()):
     bad = np.zeros(image.shape, bool) if bad is None else bad
-    return find_sources(image, flat_sigma(image.shape, SIGMA * unit), bad, options)
+    return find_sources(image, MeshSurface.flat(SIGMA * unit, image.shape), bad, options)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +48,7 @@ def mixed():
         along = np.arange(length) - length / 2
         at = np.round([y + along * np.sin(angle), x + along * np.cos(angle)]).astype(int)
         image[at[0], at[1]] += rng.uniform(500, 5000)
-    sources, fwhm = with_fixed_apertures(image, np.zeros(shape, bool), detect(image)[0])
+    sources, fwhm = with_fixed_apertures(image, np.zeros(shape, bool), detect(image))
     return field, galaxies, rays, sources, fwhm
 
 
@@ -63,22 +60,21 @@ def near(places, sources, index, reach=1.5):
 def test_bright_isolated_stars_are_all_found_where_they_are():
     field = skies.star_field(3, 60, lambda x, y: skies.gaussian(3.5), flux=(5e3, 1e5), apart=30)
     image = field.exposed(SKY, GAIN, READ) - np.float32(SKY)
-    sources, segments = detect(image)
+    sources = detect(image)
     distance, k = cKDTree(np.column_stack([sources.x, sources.y])).query(np.column_stack([field.x, field.y]))
     assert len(sources) == 60
     assert distance.max() < 0.3  # centroids of isophotes at S/N 40 and more
     assert np.all(np.diff(sources.flux) <= 0)
     # an isophote at two sigma holds most of the light of a star fifty times that
     assert np.median(sources.flux[k] / field.flux) == pytest.approx(0.97, abs=0.03)
-    assert segments.shape == image.shape
     assert not sources.saturated.any()
 
 
 def test_any_unit_gives_the_same_sources():
     field = skies.star_field(3, 60, lambda x, y: skies.gaussian(3.5), flux=(5e3, 1e5), apart=30)
     image = field.exposed(SKY, GAIN, READ) - np.float32(SKY)
-    one, _ = detect(image)
-    tiny, _ = detect((image * 1e-20).astype(np.float32), unit=1e-20)
+    one = detect(image)
+    tiny = detect((image * 1e-20).astype(np.float32), unit=1e-20)
     assert len(one) == len(tiny)
     np.testing.assert_allclose(tiny.x, one.x, atol=1e-3)
     np.testing.assert_allclose(tiny.flux * 1e20, one.flux, rtol=1e-4)
@@ -87,13 +83,13 @@ def test_any_unit_gives_the_same_sources():
 
 def test_blank_sky_has_next_to_no_sources():
     image = np.random.default_rng(4).normal(0, SIGMA, (512, 512)).astype(np.float32)
-    assert len(detect(image)[0]) <= 2  # five sigma
+    assert len(detect(image)) <= 2  # five sigma
 
 
 def test_a_higher_threshold_finds_fewer(mixed):
     field = mixed[0]
     image = field.exposed(SKY, GAIN, READ) - np.float32(SKY)
-    few, many = (len(detect(image, options=DetectOptions(threshold=t))[0]) for t in (50.0, 5.0))
+    few, many = (len(detect(image, options=DetectOptions(threshold=t))) for t in (50.0, 5.0))
     assert few < many
 
 
@@ -104,7 +100,7 @@ def test_a_bad_pixel_marks_its_source():
     noisy = (image + np.random.default_rng(5).normal(0, SIGMA, image.shape)).astype(np.float32)
     bad = np.zeros(image.shape, bool)
     bad[50, 31] = True
-    sources, _ = detect(noisy, bad)
+    sources = detect(noisy, bad)
     assert sorted(zip(sources.x.round(), sources.saturated, strict=True)) == [(30, True), (70, False)]
 
 
@@ -121,7 +117,7 @@ def test_no_sources_have_no_seeing():
 def test_the_seeing_is_that_of_the_stars(fwhm):
     field = skies.star_field(6, 100, lambda x, y: skies.gaussian(fwhm), flux=(5e3, 2e5), apart=6 * fwhm)
     image = field.exposed(SKY, GAIN, READ) - np.float32(SKY)
-    _, found = with_fixed_apertures(image, np.zeros(image.shape, bool), detect(image)[0])
+    _, found = with_fixed_apertures(image, np.zeros(image.shape, bool), detect(image))
     # a first guess: the factor is that of a Moffat profile, for these Gaussians it is a fifth too small
     assert found == pytest.approx(0.8 * np.hypot(fwhm, 0.7), rel=0.1)
 
@@ -155,7 +151,7 @@ def test_stars_of_a_seeing_that_varies_are_found_everywhere():
         8, 500, lambda x, y: skies.gaussian(3.0 + 1.8 * x / 800), shape=(800, 800), flux=(2e3, 2e5), n=41
     )
     image = field.exposed(SKY, GAIN, READ) - np.float32(SKY)
-    sources, fwhm = with_fixed_apertures(image, np.zeros(image.shape, bool), detect(image)[0])
+    sources, fwhm = with_fixed_apertures(image, np.zeros(image.shape, bool), detect(image))
     chosen = choose_stars(sources, image.shape, fwhm=fwhm, reach=22, most=600)
     thirds = np.histogram(sources.x[chosen], bins=[0, 267, 533, 800])[0]
     assert thirds.min() > 25

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import skies
+from zogyp.core.meshes import MeshSurface
 from zogyp.core.spikes import spikes
 
 SKY, GAIN, READ_NOISE = 200.0, 2.0, 5.0
@@ -15,7 +16,7 @@ SIGMA = float(np.sqrt(SKY / GAIN + (READ_NOISE / GAIN) ** 2))
 def found(data, fwhm, *, bad=None, gain=GAIN, sigma=SIGMA):
     data = np.asarray(data, dtype=np.float32)
     bad = np.zeros(data.shape, bool) if bad is None else bad
-    return spikes(data, np.full(data.shape, sigma, np.float32), bad, fwhm, gain)
+    return spikes(data, MeshSurface.flat(sigma, data.shape), bad, fwhm, gain)
 
 
 def noise(shape=(80, 80), seed=1):

@@ -7,14 +7,13 @@ import pytest
 from scipy.ndimage import map_coordinates, spline_filter
 
 import skies
+from zogyp.core.stacks import stack_draw, stack_transpose
 from zogyp.core.stamps import (
     add_stars,
     combine,
     cut_stamps,
     draw,
     draw_gradient,
-    stack_draw,
-    stack_transpose,
     sweep,
 )
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 import zogyp
 from zogyp.products import Subtraction
@@ -33,6 +30,18 @@ def part_of(result: Subtraction) -> Subtraction:
     )
 
 
+def sheet(figures: Sequence[str]) -> str:
+    """Drawings two by two on white paper, as one SVG file."""
+    places = ((10, 10), (500, 10), (10, 325), (410, 325))
+    cells = [
+        figure.replace("<svg ", f'<svg x="{x}" y="{y}" ', 1)
+        for figure, (x, y) in zip(figures, places, strict=True)
+    ]
+    size = 'width="1034" height="620"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 1034 620" font-family="sans-serif">'
+    return f'{head}<rect {size} fill="#fff"/>{"".join(cells)}</svg>\n'
+
+
 def main() -> None:
     """Subtract a simulated pair and draw it."""
     pair = simulate(Sky(shape=(700, 900), n_stars=500, n_galaxies=40, n_transients=16), seed=3)
@@ -40,18 +49,12 @@ def main() -> None:
     plots.save_overview(part_of(result), HERE / "overview.png")
     cutouts.save(result, HERE / "cutouts.png", n=5)
     figures = (
-        diagnostics.histogram_figure(result),
-        diagnostics.spread_figure(result),
-        diagnostics.autocorrelation_figure(result),
-        diagnostics.psf_figure(diagnostics.psf_stamps(result)),
+        diagnostics.histogram(result),
+        diagnostics.spread(result),
+        diagnostics.autocorrelation(result),
+        diagnostics.psfs(diagnostics.psf_stamps(result)),
     )
-    panels = [np.asarray(Image.open(io.BytesIO(canvas.png_bytes(f))).convert("RGB")) for f in figures]
-    height, width = (max(panel.shape[axis] for panel in panels) for axis in (0, 1))
-    sheet = np.full((2 * height, 2 * width, 3), 255, dtype=np.uint8)
-    for number, panel in enumerate(panels):
-        y, x = divmod(number, 2)
-        sheet[y * height : y * height + panel.shape[0], x * width : x * width + panel.shape[1]] = panel
-    canvas.write_whole(HERE / "diagnostics.png", canvas.pack(sheet))
+    canvas.write_whole(HERE / "diagnostics.svg", sheet(figures).encode())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import zogyp
 from zogyp.core.psfmodel import PSF
 from zogyp.image import FloatImage
 from zogyp.options import InputOptions, RegistrationOptions, SubtractOptions
-from zogyp.show import canvas
+from zogyp.show import canvas, colours
 from zogyp.simulate import SimulatedPair, psf_stamp, simulate
 from zogyp.sky import Side, Sky
 
@@ -57,11 +57,11 @@ def main() -> None:
             picture = axes.imshow(
                 scorr[PART], origin="lower", cmap=canvas.signed_colours(), vmin=-LIMIT, vmax=LIMIT
             )
-            axes.set_title(title, fontsize=10, loc="left", color=canvas.INK)
+            axes.set_title(title, fontsize=10, loc="left", color=colours.INK)
             axes.set_xticks([])
             axes.set_yticks([])
     figure.colorbar(picture, ax=panels, shrink=0.6, label="[sigma]")
-    canvas.write_whole(HERE / "subtract.png", canvas.png_bytes(figure))
+    canvas.save(figure, HERE / "subtract.png")
 
 
 if __name__ == "__main__":

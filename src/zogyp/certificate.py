@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
+from zogyp.core.morphology import dilated
 from zogyp.core.peaks import expected_peaks, independent
 from zogyp.image import Flag, FloatImage
 from zogyp.measure.exposure import Exposure
+from zogyp.measure.noise import strips
 from zogyp.measure.resolved import resolved
 from zogyp.measure.robust import robust_sigma
 from zogyp.measure.scene import star_radii
@@ -93,9 +94,7 @@ def certify(
     saturated = (mask & np.uint16(int(Flag.SATURATED) | Flag.SATURATED.ref())) > 0
     beside = np.zeros(0, np.float32)
     if saturated.any():
-        near = (
-            maximum_filter(saturated.view(np.uint8), 2 * int(np.ceil(NEAR_SATURATED * planes.fwhm)) + 1) > 0
-        )
+        near = dilated(saturated, 2 * int(np.ceil(NEAR_SATURATED * planes.fwhm)) + 1)
         beside = scorr[near & judged]
     large = resolved(new)
     n_large, on_galaxies = _on(scorr, new.sources.x[large], new.sources.y[large])
@@ -240,11 +239,11 @@ def _peaks(scorr: FloatImage, where: tuple[Bool, Bool], planes: Planes) -> dict[
 
 
 def _whiteness(d: FloatImage, blank: Bool) -> dict[str, Any]:
-    """Correlation of D with itself at small lags in blank sky."""
-    quiet = blank & (np.abs(np.nan_to_num(d)) < QUIET)
-    values = np.where(quiet, d, np.float32(0))
+    """Correlation of D with itself at small lags in blank sky; in large images, in strips of rows."""
+    quiet = np.stack([blank[a:b] & (np.abs(d[a:b]) < QUIET) for a, b in strips(d.shape)])
+    values = np.where(quiet, np.stack([d[a:b] for a, b in strips(d.shape)]), np.float32(0))
     values -= np.where(quiet, values[quiet].mean() if quiet.any() else 0, 0).astype(np.float32)
-    power = float(np.einsum("ij,ij->", values, values, dtype=np.float64)) / max(int(quiet.sum()), 1)
+    power = float(np.einsum("sij,sij->", values, values, dtype=np.float64)) / max(int(quiet.sum()), 1)
     found: dict[tuple[int, int], float] = {}
     for j in range(LAGS + 1):
         for i in range(-LAGS if j else 1, LAGS + 1):
@@ -255,12 +254,12 @@ def _whiteness(d: FloatImage, blank: Bool) -> dict[str, Any]:
 
 
 def _lagged(values: FloatImage, use: Bool, j: int, i: int) -> float:
-    """Mean product of pixels (j, i) apart."""
-    ny, nx = values.shape
-    a = np.s_[: ny - j, max(0, -i) : nx - max(0, i)]
-    b = np.s_[j:, max(0, i) : nx - max(0, -i)]
+    """Mean product of pixels (j, i) apart, within each strip."""
+    _, ny, nx = values.shape
+    a = np.s_[:, : ny - j, max(0, -i) : nx - max(0, i)]
+    b = np.s_[:, j:, max(0, i) : nx - max(0, -i)]
     pairs = int((use[a] & use[b]).sum())
-    return float(np.einsum("ij,ij->", values[a], values[b], dtype=np.float64)) / max(pairs, 1)
+    return float(np.einsum("sij,sij->", values[a], values[b], dtype=np.float64)) / max(pairs, 1)
 
 
 def _pull(scorr: FloatImage, new: Exposure, matched: Match) -> dict[str, Any]:

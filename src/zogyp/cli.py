@@ -9,58 +9,85 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
+from importlib import import_module
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter, UnusedCliTokensError
 
 from zogyp import __version__
-from zogyp.cli_commands import align, coadd, demo, info, psf, simulate, subtract
+from zogyp.cli_commands import PLAIN, Common, align, coadd, demo, info, psf, simulate, subtract
 from zogyp.cli_efficiency import efficiency
-from zogyp.cli_options import InfoOptions, MeasureOptions, flags_class
 from zogyp.cli_phot import phot
 from zogyp.errors import ZogypError
-from zogyp.options import AlignOptions, CoaddOptions, EfficiencyOptions, PhotOptions, SubtractOptions
-from zogyp.sky import Sky
 
+HELP = {"--help", "-h"}
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
-COMMANDS: dict[Callable[..., None], type] = {
-    subtract: SubtractOptions,
-    align: AlignOptions,
-    efficiency: EfficiencyOptions,
-    coadd: CoaddOptions,
-    phot: PhotOptions,
-    psf: MeasureOptions,
-    info: InfoOptions,
-    demo: SubtractOptions,
-    simulate: Sky,
+# each command, and where the dataclass of its options is
+COMMANDS: dict[Callable[..., None], str] = {
+    subtract: "options:SubtractOptions",
+    align: "options:AlignOptions",
+    efficiency: "options:EfficiencyOptions",
+    coadd: "options:CoaddOptions",
+    phot: "options:PhotOptions",
+    psf: "cli_options:MeasureOptions",
+    info: "cli_options:InfoOptions",
+    demo: "options:SubtractOptions",
+    simulate: "sky:Sky",
 }
 
 
-def build_app() -> App:
-    """The command line with all its flags."""
+class _Read(App):
+    """A command whose help is asked for: its many flags are gathered once, and not at each of three looks."""
+
+    gathered: ArgumentCollection | None = None
+
+    def assemble_argument_collection(self, **how: Any) -> ArgumentCollection:
+        """The flags with their texts."""
+        if self.gathered is None:
+            self.gathered = super().assemble_argument_collection(**how | {"parse_docstring": True})
+        return self.gathered
+
+
+def build_app(tokens: Collection[str] | None = None) -> App:
+    """The command line; only the commands among ``tokens`` get their flags, if tokens are given."""
     app = App(
         name="zogyp",
         help="Proper image subtraction for time-domain astronomy.",
+        help_format="plaintext",
         version=__version__,
         version_flags=["--version"],
         suppress_keyboard_interrupt=False,
     )
-    for command, options_class in COMMANDS.items():
-        app.command(_with_flags(command, options_class))
+    for command in COMMANDS:
+        needed = tokens is None or command.__name__ in tokens
+        kind = _Read if tokens is not None and HELP & set(tokens) else App
+        made = kind(name=command.__name__)
+        made.default(_with_flags(command) if needed else command)
+        app.command(made)
     return app
 
 
-def _with_flags(command: Callable[..., None], options_class: type) -> Callable[..., None]:
+def options_class(command: Callable[..., None]) -> type:
+    """The dataclass of a command's options."""
+    module, _, name = COMMANDS[command].partition(":")
+    found: type = getattr(import_module(f"zogyp.{module}"), name)
+    return found
+
+
+def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
     """The command with its ``options`` typed as the flags of its option dataclass."""
+    from zogyp.cli_options import flags_class, make_options
+
+    chosen = options_class(command)
 
     @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        command(*args, **kwargs)
+    def run(*args: Any, options: Any = None, common: Common = PLAIN, **kwargs: Any) -> None:
+        command(*args, options=make_options(chosen, options, common.config), common=common, **kwargs)
 
-    flags = flags_class(options_class)
+    flags = flags_class(chosen)
     run.__annotations__ = {
         **command.__annotations__,
         "options": Annotated[flags | None, Parameter(name="*")],
@@ -76,7 +103,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             if "--quiet" in tokens:
                 warnings.simplefilter("ignore")
-            build_app()(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            build_app(tokens)(tokens, exit_on_error=False, print_error=False, result_action="return_value")
             sys.stdout.flush()
         return OK
     except BrokenPipeError:

@@ -1,6 +1,7 @@
 """The commands of the command line, one function each: words in, one public call, words out. No science here.
 
-Whatever is slow to import is imported by the command that needs it.
+Whatever is slow to import is imported by the command that needs it. ``options`` is ready-made when a
+command is called: of its defaults, the file of ``--config`` and the flags.
 """
 
 from __future__ import annotations
@@ -11,10 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from zogyp.cli_options import InfoOptions, MeasureOptions, make_options
 from zogyp.errors import ZogypError
-from zogyp.options import AlignOptions, CoaddOptions, SubtractOptions
-from zogyp.sky import Sky
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Report = Annotated[bool, Parameter(negative="--no-report", show_default=False)]
@@ -38,6 +36,9 @@ class Common:
     ] = False
 
 
+PLAIN = Common()
+
+
 def subtract(
     new: Path,
     ref: Path,
@@ -47,7 +48,7 @@ def subtract(
     name: str | None = None,
     report: Report = True,
     options: Flags = None,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> None:
     """Subtract a reference from a new image, aligned first if need be, and find what changed.
 
@@ -67,9 +68,8 @@ def subtract(
     import zogyp
     from zogyp import cli_output as out
 
-    chosen = make_options(SubtractOptions, options, common.config)
     with out.progress(common.quiet) as progress:
-        result = zogyp.subtract(new, ref, chosen, progress=progress)
+        result = zogyp.subtract(new, ref, options, progress=progress)
         progress("writing", 1.0)
         files = dict(result.write(output, name))
         if report:
@@ -86,7 +86,7 @@ def align(
     output: Output = Path("Zoutput"),
     transform_only: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     options: Flags = None,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> None:
     """Bring images onto the pixels of another: by their stars, whatever shift, rotation, scale or mirror.
 
@@ -105,14 +105,13 @@ def align(
     from zogyp.survey.alignments import align_many, processes
     from zogyp.survey.filelists import listed
 
-    chosen = make_options(AlignOptions, options, common.config)
     names = listed(images)
-    with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
+    with out.progress(common.quiet) as progress, processes(len(names), options.n_threads) as pool:
         outcomes = align_many(
             names,
             to=to,
             output=output,
-            options=chosen,
+            options=options,
             transform_only=transform_only,
             executor=pool,
             progress=progress,
@@ -135,7 +134,7 @@ def coadd(
     add_to: Path | None = None,
     remove_from: Path | None = None,
     options: Flags = None,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> None:
     """Co-add exposures of one field properly: aligned, cleaned, nothing lost for detection or photometry.
 
@@ -158,15 +157,14 @@ def coadd(
     from zogyp.survey.alignments import processes
     from zogyp.survey.filelists import listed
 
-    chosen = make_options(CoaddOptions, options, common.config)
     names = listed(images)
     path = output or add_to or remove_from or Path("coadd.fits")
     spare(path, [*names, onto or ""])  # before the work
-    with out.progress(common.quiet) as progress, processes(len(names), chosen.n_threads) as pool:
+    with out.progress(common.quiet) as progress, processes(len(names), options.n_threads) as pool:
         result = add(
             names,
             onto=onto,
-            options=chosen,
+            options=options,
             add_to=add_to,
             remove_from=remove_from,
             executor=pool,
@@ -186,7 +184,7 @@ def psf(
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     options: Flags = None,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> None:
     """Model the point spread function of an image and write it as a PSFEx .psf file.
 
@@ -203,19 +201,18 @@ def psf(
     from zogyp.measure.exposure import measure
     from zogyp.psf_files import write_psf
 
-    chosen = make_options(MeasureOptions, options, common.config)
     with out.progress(common.quiet) as progress:
         progress("reading", 0.1)
-        opened = read(image, chosen.image)
+        opened = read(image, options.image)
         progress("PSF", 0.3)
-        if chosen.psf.model == "psfex":
-            model = psfex_psf(opened, chosen.psf, detect=chosen.detect)
+        if options.psf.model == "psfex":
+            model = psfex_psf(opened, options.psf, detect=options.detect)
         else:
             model = measure(
                 opened,
-                background_options=chosen.background,
-                detect=chosen.detect,
-                psf_options=chosen.psf,
+                background_options=options.background,
+                detect=options.detect,
+                psf_options=options.psf,
             ).psf
         path = write_psf(output or Path(stem(str(image)) + ".psf"), model)
     told = {
@@ -234,7 +231,7 @@ def psf(
         out.print_psf(told)
 
 
-def info(file: Path, /, *, options: Flags = None, common: Common = Common()) -> None:
+def info(file: Path, /, *, options: Flags = None, common: Common = PLAIN) -> None:
     """Tell what a file holds and what zogyp reads of it.
 
     Parameters
@@ -245,15 +242,14 @@ def info(file: Path, /, *, options: Flags = None, common: Common = Common()) -> 
     from zogyp import cli_output as out
     from zogyp.io import describe
 
-    chosen = make_options(InfoOptions, options, common.config)
-    told = describe(file, chosen.image)
+    told = describe(file, options.image)
     if common.json:
         out.print_json(told)
     elif not common.quiet:
         out.print_info(told)
 
 
-def simulate(directory: Path, /, *, seed: int = 1, options: Flags = None, common: Common = Common()) -> None:
+def simulate(directory: Path, /, *, seed: int = 1, options: Flags = None, common: Common = PLAIN) -> None:
     """Make new.fits, ref.fits and truth.ecsv of a sky of known truth.
 
     Parameters
@@ -267,15 +263,14 @@ def simulate(directory: Path, /, *, seed: int = 1, options: Flags = None, common
     from zogyp.simulate import simulate as simulate_sky
     from zogyp.simulate import write_pair
 
-    sky = make_options(Sky, options, common.config)
     with out.progress(common.quiet) as progress:
         progress("simulating", 0.2)
-        files = write_pair(simulate_sky(sky, seed), directory)
+        files = write_pair(simulate_sky(options, seed), directory)
     if common.json:
-        out.print_json({"seed": seed, "sky": asdict(sky), "files": files})
+        out.print_json({"seed": seed, "sky": asdict(options), "files": files})
     elif not common.quiet:
-        ny, nx = sky.shape
-        print(f"{ny} x {nx} pixels, {sky.n_stars} stars, {sky.n_transients} transients, seed {seed}:")
+        ny, nx = options.shape
+        print(f"{ny} x {nx} pixels, {options.n_stars} stars, {options.n_transients} transients, seed {seed}:")
         out.print_files(files)
 
 
@@ -285,7 +280,7 @@ def demo(
     seed: int = 1,
     report: Report = True,
     options: Flags = None,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> None:
     """Simulate a sky, subtract it, and compare the transients found with the truth.
 
@@ -301,9 +296,8 @@ def demo(
     from zogyp import cli_output as out
     from zogyp.demo import run_demo
 
-    chosen = make_options(SubtractOptions, options, common.config)
     with out.progress(common.quiet) as progress:
-        shown = run_demo(output, seed=seed, options=chosen, progress=progress)
+        shown = run_demo(output, seed=seed, options=options, progress=progress)
         if report:
             shown.files.update(out.write_report(shown.result, shown.files, quiet=common.quiet))
     if common.json:

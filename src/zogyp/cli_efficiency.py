@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.table import Table
 
-from zogyp.cli_commands import Common, Flags, Output
-from zogyp.cli_options import make_options
+from zogyp.cli_commands import PLAIN, Common, Flags, Output
 from zogyp.errors import MissingExtraError
-from zogyp.options import EfficiencyOptions
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from zogyp.efficiency import Efficiency
 
-PLAIN = Common()
 USUAL_RUNS = 8  # for the number of processes, while nobody knows how many runs there will be
 
 
@@ -49,17 +47,16 @@ def efficiency(
     known
         Table of objects that are no false positives: columns x, y [px] or ra, dec [deg].
     picture
-        Draw NAME_efficiency.png too (`--no-picture`: do not).
+        Draw NAME_efficiency.png too (--no-picture: do not).
     """
     import zogyp
     from zogyp import cli_output as out
     from zogyp.survey.alignments import processes
 
-    chosen = make_options(EfficiencyOptions, options, common.config)
-    n_runs = chosen.fakes.images or USUAL_RUNS
-    with out.progress(common.quiet) as progress, processes(n_runs, chosen.n_threads) as pool:
+    n_runs = options.fakes.images or USUAL_RUNS
+    with out.progress(common.quiet) as progress, processes(n_runs, options.n_threads) as pool:
         result = zogyp.measure_efficiency(
-            new, ref, chosen, directory=output, name=name, known=known, executor=pool, progress=progress
+            new, ref, options, directory=output, name=name, known=known, executor=pool, progress=progress
         )
         files = result.write(output)
         if picture:
@@ -85,6 +82,8 @@ def _drawn(result: Efficiency, folder: Path, *, quiet: bool) -> dict[str, Path]:
 
 def print_efficiency(result: Efficiency, files: Mapping[str, Path]) -> None:
     """What was found of the fakes, by where they lay, and what that amounts to."""
+    from rich.table import Table
+
     from zogyp import cli_output as out
 
     told = result.summary
@@ -105,6 +104,8 @@ def print_efficiency(result: Efficiency, files: Mapping[str, Path]) -> None:
 
 def _facts(told: Mapping[str, Any]) -> Table:
     """Limits, false positives, photometry and the figure of merit, a line each."""
+    from rich.table import Table
+
     false, photo, merit = told["false_positives"], told["photometry"], told["figure_of_merit"]["value"]
     facts = Table.grid(padding=(0, 2))
     unit = "mag" if told["zero_point_known"] else f"mag, instrumental, zero point {told['zero_point']:g}"

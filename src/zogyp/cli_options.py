@@ -118,7 +118,7 @@ def flags_class(options_class: type) -> type:
         )
         for leaf in leaves(options_class())
     ]
-    made = make_dataclass(f"{options_class.__name__}Flags", members, frozen=True)
+    made = make_dataclass(f"{options_class.__name__}Flags", members, frozen=True, repr=False, eq=False)
     made.__module__ = __name__  # cyclopts takes a class of module "types" for a builtin
     return made
 

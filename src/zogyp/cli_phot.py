@@ -8,12 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from zogyp.cli_commands import Common, Flags
-from zogyp.cli_options import make_options
+from zogyp.cli_commands import PLAIN, Common, Flags
 from zogyp.errors import MissingExtraError, OptionError
-from zogyp.options import PhotOptions
-
-PLAIN = Common()
 
 
 def phot(
@@ -41,7 +37,6 @@ def phot(
     from zogyp.survey.alignments import processes
     from zogyp.survey.filelists import listed
 
-    chosen = make_options(PhotOptions, options, common.config)
     names = listed(images)
     if len(names) < 2:
         raise OptionError("images", ", ".join(names), "one new image at least, and last the reference")
@@ -52,8 +47,8 @@ def phot(
         raise OptionError("output", str(output), "a folder, or a file ….ecsv or ….csv")
     picture = path.with_suffix(".png")
     spare([path, picture], [*names, at])  # before the work
-    with out.progress(common.quiet) as progress, processes(len(new), chosen.n_threads) as pool:
-        result = photometry(new, ref, at, chosen, executor=pool, progress=progress)
+    with out.progress(common.quiet) as progress, processes(len(new), options.n_threads) as pool:
+        result = photometry(new, ref, at, options, executor=pool, progress=progress)
         progress("writing", 1.0)
         files = {"table": result.write(path)}
         try:

@@ -10,9 +10,10 @@ from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from zogyp.core import tiles, zogy
+from zogyp.core.meshes import in_bands
+from zogyp.core.morphology import dilated
 from zogyp.core.psfmodel import PSF
 from zogyp.fluxscale import Match
 from zogyp.halves import Half, prepared
@@ -46,7 +47,7 @@ class Planes:
     D: FloatImage
     S: FloatImage
     V: FloatImage
-    F_S: FloatImage
+    F_S: tiles.Blend
     P_D: NDArray[np.float32]
     F_D: float
     fwhm: float
@@ -77,17 +78,21 @@ def difference(
     halves = prepared(new, ref, matched, options, ledger)
     work = _Work(*halves, matched, _astrometric(matched, options), counted.flux_ratio)
     plan = work.plan(options.tile)
-    outputs = {name: np.zeros(new.image.shape, np.float32) for name in ("D", "S", "V", "F_S", "F_D")}
-    tiles.run(plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor)
+    outputs = {name: np.zeros(new.image.shape, np.float32) for name in ("D", "S", "V")}
+    numbers = tiles.run(
+        plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor
+    )
+    F_S, F_D = (tiles.Blend(new.image.shape, plan, numbers[name]) for name in ("F_S", "F_D"))
     ledger.fill(work, halves)
     if options.background_match:
-        unevenness = _match_background(outputs, work, options.background)
+        unevenness = _match_background(outputs, F_D, work, options.background)
         if counted.background:
             with ledger.entry("background", outputs["V"]):
-                outputs["V"] += (unevenness * outputs["F_D"]) ** 2
+                for rows, f_d in F_D.bands():
+                    outputs["V"][rows] += (unevenness * f_d) ** 2
     if counted.stars:
         with ledger.entry("stars", outputs["V"]):
-            add_star_variance(outputs, new, ref, matched)
+            add_star_variance(outputs, F_S, new, ref, matched)
     ny, nx = new.image.shape
     kernels = work.kernels_at((nx - 1) / 2, (ny - 1) / 2, (256, 256))
     fwhm = fit_moffat(kernels.P_D.astype(np.float64), 1.0, min(new.psf.fwhm, ref.psf.fwhm)).fwhm
@@ -95,7 +100,7 @@ def difference(
         D=outputs["D"],
         S=outputs["S"],
         V=outputs["V"],
-        F_S=outputs["F_S"],
+        F_S=F_S,
         P_D=kernels.P_D,
         F_D=kernels.F_D,
         fwhm=fwhm,
@@ -104,6 +109,18 @@ def difference(
         noise=ledger.shares(outputs["V"]),
         kernels_at=work.kernels_at,
     )
+
+
+def significance(planes: Planes, unjudged: NDArray[np.bool_]) -> tuple[FloatImage, FloatImage, FloatImage]:
+    """S_corr, the PSF flux of a transient at each pixel and its error; NaN where nothing can be judged.
+
+    There D and S become NaN, too.
+    """
+    scorr, alpha, alpha_err = (np.empty_like(planes.S) for _ in range(3))
+    for rows, f_s in planes.F_S.bands():
+        given = (planes.D[rows], planes.S[rows], planes.V[rows], f_s)
+        zogy.judge(given, unjudged[rows], (scorr[rows], alpha[rows], alpha_err[rows]))
+    return scorr, alpha, alpha_err
 
 
 def _astrometric(matched: Match, options: SubtractOptions) -> tuple[float, float]:
@@ -196,16 +213,17 @@ class _Work:
             if psf.order == 0:
                 continue
             norm = float(np.sqrt((psf.at((nx - 1) / 2, (ny - 1) / 2) ** 2).sum()))
-            tolerated = max(INTERPOLATION_ERROR * norm, half.psf_noise)
+            known = max(INTERPOLATION_ERROR * norm, half.psf_noise)
             for fx, fy in product((0.05, 0.5, 0.95), repeat=2):
                 x, y = fx * nx, fy * ny
                 if step is None:
                     pairs = [((nx - 1) / 2, (ny - 1) / 2)]
-                else:
-                    pairs = [(x + step / 2, y), (x, y + step / 2)]
-                for there in pairs:
-                    change = float(np.sqrt(((psf.at(x, y) - psf.at(*there)) ** 2).sum()))
-                    worst = max(worst, change / tolerated)
+                else:  # towards the middle: outside of the image nobody asks
+                    there = (x + np.copysign(step / 2, nx / 2 - x), y + np.copysign(step / 2, ny / 2 - y))
+                    pairs = [(float(there[0]), y), (x, float(there[1]))]
+                for place in pairs:
+                    change = float(np.sqrt(((psf.at(x, y) - psf.at(*place)) ** 2).sum()))
+                    worst = max(worst, change / max(known, psf.change_noise((x, y), place)))
         return worst
 
     def _bend(self, step: float) -> float:
@@ -242,24 +260,31 @@ def _curvature(psf: PSF, x: float, y: float, step: float) -> float:
     return worst
 
 
-def _match_background(outputs: dict[str, FloatImage], work: _Work, options: BackgroundOptions) -> float:
+def _match_background(
+    outputs: dict[str, FloatImage], F_D: tiles.Blend, work: _Work, options: BackgroundOptions
+) -> float:
     """Take off the smooth level that the two skies leave in D, and what it does to S.
 
     The PSF of D has unit sum, so a constant d in D is F_D d in S. What the level takes of the noise it
     takes of S, too, so that its own noise is no error; what it does not follow is: the standard deviation
     of that in D is returned.
     """
-    s, f_d = outputs["S"], outputs["F_D"]
+    s = outputs["S"]
     bad = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
-    flat = s / f_d
+    flat = np.empty_like(s)
+    for rows, f_d in F_D.bands():
+        np.divide(s[rows], f_d, out=flat[rows])
     mesh, calm = 2 * options.mesh, True
     new, ref = work.new.exposure, work.ref.exposure
     if new.crowded and ref.crowded:  # neither shows its sky, so what differs is told where it differs
         mesh, calm = min(mesh, int(CROWD_MESH * max(new.psf.fwhm, ref.psf.fwhm))), False
     # what is odd stands out of the level: of the one that a first look shows
-    odd = bad | (np.abs(s - f_d * mesh_level(flat, bad, mesh, calm=calm)) > ODD * np.sqrt(outputs["V"]))
-    odd = maximum_filter(odd.view(np.uint8), 7) > 0
-    level, unevenness = level_and_unevenness(flat, odd, mesh, calm=calm)
-    outputs["D"] -= level
-    s -= f_d * level
+    first = mesh_level(flat, bad, mesh, calm=calm)
+    odd = np.empty(bad.shape, dtype=np.bool_)
+    for (rows, level), (_, f_d) in zip(in_bands(first), F_D.bands(), strict=True):
+        odd[rows] = bad[rows] | ((s[rows] - f_d * level) ** 2 > ODD**2 * outputs["V"][rows])
+    found, unevenness = level_and_unevenness(flat, dilated(odd, 7), mesh, calm=calm)
+    for (rows, level), (_, f_d) in zip(in_bands(found), F_D.bands(), strict=True):
+        outputs["D"][rows] -= level
+        s[rows] -= f_d * level
     return unevenness

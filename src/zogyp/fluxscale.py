@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.linalg import norm
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter
-from scipy.signal import fftconvolve
 
+from zogyp.core.filters import gaussian
+from zogyp.core.fourier import convolved
+from zogyp.core.morphology import dilated
 from zogyp.core.pairing import mutual_nearest
 from zogyp.core.psfmodel import n_terms, polynomial
 from zogyp.errors import StarsError
@@ -153,9 +154,9 @@ def _ratio_of_pixels(new: Exposure, ref: Exposure, scale: tuple[float, float]) -
     y, x = ((n - 1) / 2 for n in new.image.shape)
     kernels = [e.psf.at(x, y, size=min(e.psf.size, 65)).astype(np.float32) for e in (ref, new)]
     width = 2 * max(_finite(new.psf.fwhm), _finite(ref.psf.fwhm))
-    blurred = (fftconvolve(e.data, k, mode="same") for e, k in zip((new, ref), kernels, strict=True))
-    n, r = (b - gaussian_filter(b, width) for b in blurred)  # errors of the sky are wider than that
-    good = maximum_filter((~new.image.good | ~ref.image.good).view(np.uint8), 9) == 0
+    blurred = (convolved(e.data, k) for e, k in zip((new, ref), kernels, strict=True))
+    n, r = (b - gaussian(b, width, 4.0) for b in blurred)  # errors of the sky are wider than that
+    good = ~dilated(~new.image.good | ~ref.image.good, 9)
     bright = good & (n > 10 * new.sigma * norm(kernels[0])) & (r > 10 * ref.sigma * norm(kernels[1]))
     if bright.sum() < 25:
         hint = "Nor do they share other light. Are they on one pixel grid? Else give the flux ratio."

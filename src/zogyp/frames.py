@@ -96,8 +96,7 @@ class Frame:
     def measured(self) -> Exposure:
         """The exposure with its planes, those that are needed to compare it with another."""
         image = replace(self.exposure.image, data=self.plane("data"), mask=self.plane("mask"))
-        noise = replace(self.exposure.noise, sigma=self.plane("sigma"))
-        return replace(self.exposure, image=image, data=image.data, noise=noise)
+        return replace(self.exposure, image=image, data=image.data)
 
 
 @dataclass(frozen=True)
@@ -247,27 +246,20 @@ def kept(exposure: Exposure, path: str, folder: Path, registration: Registration
     usable = image.good
     data = exposure.data.copy()
     full = (image.mask & np.uint16(Flag.SATURATED)) > 0  # what is known of them is still the best guess
-    data[full] = image.data[full] - exposure.level[full]
+    data[full] = image.data[full] - exposure.level.plane()[full]
     data[~np.isfinite(data)] = 0
     planes: dict[str, NDArray[Any]] = {
         "data": data,
         "variance": exposure.variance,
-        "sigma": exposure.noise.sigma,
+        "sigma": exposure.noise.sigma.plane(),
         "mask": image.mask,
     }
     for name, plane in planes.items():
         save(folder, name, plane)
     none = np.zeros((0, 0), np.float32)
     light = replace(image, data=none, mask=none.astype(np.uint16), variance=None)
-    sky = float(np.median(exposure.level[::7, ::7]))
-    without = replace(
-        exposure,
-        image=light,
-        data=none,
-        level=none,
-        variance=none,
-        noise=replace(exposure.noise, sigma=none),
-    )
+    sky = exposure.level.typical
+    without = replace(exposure, image=light, data=none, variance=none)
     notes = tuple(exposure.notes)
     overlap = float(usable.mean())
     return Frame(

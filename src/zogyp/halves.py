@@ -81,7 +81,7 @@ def _leave_out(exposure: Exposure, pixels: Repaired, counted: NoiseOptions) -> N
     inner = variance[pad : variance.shape[0] - pad, pad : variance.shape[1] - pad]
     if not counted.photons:
         # what is filled in is no light of its own: its error stays
-        inner[...] = np.where(inner == exposure.variance, noise.sigma**2, inner)
+        inner[...] = np.where(inner == exposure.variance, noise.sigma.plane() ** 2, inner)
     if not counted.quantisation:
         variance -= np.minimum(np.float32(noise.quantum**2 / 12), 0.99 * variance)
     if not counted.correlation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import IntFlag
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class Image:
         ny, nx = self.data.shape
         return ny, nx
 
-    @property
+    @cached_property
     def good(self) -> NDArray[np.bool_]:
         """True where a pixel is usable."""
         good: NDArray[np.bool_] = (self.mask & np.uint16(UNUSABLE)) == 0

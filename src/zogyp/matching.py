@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import gammainc
 
 from zogyp.core import asterisms
 from zogyp.core.pairing import mutual_nearest, voted_shift
@@ -232,9 +232,10 @@ def _fitted(
     error = np.hypot(into.error[j], scale * out.error[i])
     used = np.ones(i.size, dtype=bool)
     scatter = (reach / 2, reach / 2)
-    for _ in range(8):
+    tried: Sequence[int] = orders
+    for _ in range(12):
         variance = error**2 + 0.5 * (scatter[0] ** 2 + scatter[1] ** 2) + 1e-8
-        transform = solve(there, here, np.where(used, 1 / variance, 0.0), orders)
+        transform = solve(there, here, np.where(used, 1 / variance, 0.0), tried)
         residual = here - np.column_stack(transform(*there.T))
         known = error[used] ** 2
         x, y = (float(np.sqrt(_excess(residual[used, k], known))) for k in (0, 1))
@@ -242,8 +243,10 @@ def _fitted(
         inside = np.hypot(*residual.T) < CLIP * total
         settled = bool((inside == used).all()) and abs(x - scatter[0]) + abs(y - scatter[1]) < 0.02 * (x + y)
         used, scatter = inside if inside.sum() >= 3 else used, (x, y)
-        if settled:
+        if settled and tried is orders:
             break
+        # the order is chosen at first and when all else has settled: that is what costs
+        tried = orders if settled else (transform.order,)
     return Matched(transform, i[used], j[used], residual[used], scatter, reach)
 
 
@@ -277,7 +280,7 @@ def _judged(out: StarList, into: StarList, grown: Matched) -> Matched:
     reaches = np.geomspace(CLOSEST, max(grown.reach, 2 * CLOSEST), 8)
     near = np.array([(distance <= r).sum() for r in reaches])
     expected = here.sum() * -np.expm1(-density * np.pi * reaches**2)
-    needed = np.maximum(FREE + 1 + poisson.isf(BY_CHANCE, np.maximum(expected, 1e-9)), FEWEST)
+    needed = np.maximum(FREE + 1 + _seldom(np.maximum(expected, 1e-9)), FEWEST)
     k = int(np.argmax(near - needed))
     of_all = grown.out.size / max(min(here.sum(), there.sum()), 1)
     shares = []
@@ -285,6 +288,15 @@ def _judged(out: StarList, into: StarList, grown: Matched) -> Matched:
         bright = np.flatnonzero(inside)[: BRIGHT // 4]
         shares.append(float(np.isin(bright, matched).mean()) if bright.size else 0.0)
     return replace(grown, n_near=int(near[k]), n_required=int(needed[k]), share=min(max(shares), of_all))
+
+
+def _seldom(mean: F8) -> F8:
+    """The smallest numbers that Poisson deviates of these means exceed by less than `BY_CHANCE`."""
+    counts = np.empty(mean.size)
+    for n, mu in enumerate(mean):  # scipy.stats knows it, and takes a second to load
+        k = np.arange(np.floor(mu), mu + 20 * np.sqrt(mu) + 40)
+        counts[n] = k[int(np.argmax(gammainc(k + 1, mu) <= BY_CHANCE))]
+    return counts
 
 
 def _common_area(transform: Transform, out: tuple[int, int], into: tuple[int, int]) -> float:

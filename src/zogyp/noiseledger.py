@@ -69,7 +69,7 @@ class Ledger:
     def pixels(self, exposure: Exposure, pixels: Repaired, counted: NoiseOptions) -> None:
         """Take down the noise of one image's pixels, before that of the PSF models is added."""
         noise = exposure.noise
-        sky = self._cut(noise.sigma**2, 0, np.nan)
+        sky = self._cut(noise.sigma.plane() ** 2, 0, np.nan)
         sky = np.where(np.isnan(sky), np.float32(np.nanmedian(sky)), sky)
         known = self._cut(exposure.variance, 0, np.nan)
         total = self._cut(pixels.variance, pixels.pad, 0.0)

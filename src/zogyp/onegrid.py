@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import irfft2, rfft2
-from scipy.ndimage import gaussian_filter
 
+from zogyp.core.filters import gaussian
 from zogyp.core.fourier import fast_length
 from zogyp.errors import RegistrationError, ShapeError
 from zogyp.image import Image
@@ -124,11 +124,11 @@ def _same_light(a: FirstLook, b: FirstLook) -> bool:
     spectra = []
     for seen in (a, b):
         soft = np.clip(
-            seen.data / seen.noise.sigma, -FAINT, FAINT
+            seen.data / seen.noise.sigma.plane(), -FAINT, FAINT
         )  # neither stars nor hot pixels decide alone
-        soft -= gaussian_filter(soft, 16)
+        soft -= gaussian(soft, 16, 4.0)
         soft[~seen.image.good] = 0
-        spectra.append(rfft2(gaussian_filter(soft, 1.0), shape))
+        spectra.append(rfft2(gaussian(soft, 1.0, 4.0), shape))
     correlation = irfft2(spectra[0] * spectra[1].conj(), shape)
     here = float(max(correlation[j, i] for j in (-1, 0, 1) for i in (-1, 0, 1)))
     chance = robust_sigma(correlation)

@@ -90,7 +90,7 @@ class BackgroundOptions(_Checked):
 class DetectOptions(_Checked):
     """How sources are found."""
 
-    detector: Literal["sep", "sextractor"] = opt("sep", "who finds the sources")
+    detector: Literal["zogyp", "sep", "sextractor"] = opt("zogyp", "who finds the sources")
     threshold: float = opt(5.0, "detection threshold [sigma of the filtered sky]", low=1, high=1000)
     cosmic_rays: bool = opt(True, "mark pixels sharper than any star: cosmic rays and hot pixels")
 

@@ -145,7 +145,7 @@ def judged(
     variance = np.maximum(share, LEAST_SHARE) * sigma2
     variance += np.maximum(one.frame.plane("variance") - sigma2, 0)
     loud = own_bad | doubtful | (rest**2 > 9 * (variance + (options.share * light) ** 2))
-    rest -= mesh_level(rest, loud, sky_options.mesh)
+    rest -= mesh_level(rest, loud, sky_options.mesh).plane()
     own = prediction + rest
     if not options.outliers:
         none = np.zeros(0, np.float32)

@@ -78,7 +78,7 @@ def _weighed(
         return np.nan, np.nan
     data = exposure.data[rows, columns] - others
     gain = exposure.noise.gain
-    sky = exposure.noise.sigma[rows, columns].astype(np.float64) ** 2
+    sky = exposure.noise.sigma.rows(rows.start, rows.stop)[:, columns].astype(np.float64) ** 2
     variance, flux, weight = sky, 0.0, p
     for _ in range(ROUNDS):
         if gain is not None:

@@ -17,8 +17,9 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, spline_filter
+from scipy.ndimage import gaussian_filter, spline_filter
 
+from zogyp.core.morphology import dilated
 from zogyp.core.psfmodel import PSF, SPLINE, polynomial
 from zogyp.core.stamps import add_stars
 from zogyp.differencing import Planes
@@ -108,7 +109,7 @@ def _kernel(new: Exposure, ref: Exposure, planes: Planes) -> Kernel:
     half = ((nx - 1) / 2, (ny - 1) / 2)
     noise = np.sqrt(planes.V / np.median(planes.V[::5, ::5]))
     odd = ~new.image.good | ~ref.image.good
-    odd = maximum_filter(odd.view(np.uint8), 2 * int(np.ceil(2 * planes.fwhm)) + 1) > 0
+    odd = dilated(odd, 2 * int(np.ceil(2 * planes.fwhm)) + 1)
     at = np.flatnonzero(~odd)
     at = at[:: max(1, at.size // ENOUGH)]
     y, x = np.unravel_index(at, planes.D.shape)

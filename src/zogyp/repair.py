@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 
+from zogyp.core.filters import gaussian
+from zogyp.core.morphology import dilated
 from zogyp.core.stamps import add_stars
 from zogyp.fluxscale import Match
 from zogyp.image import Flag, FloatImage, MaskImage
@@ -49,8 +50,8 @@ def repair(
     """
     fluxes = _common_fluxes(new, ref, matched)
     bad_n, bad_r = ~new.image.good, ~ref.image.good
-    both = _saturated(new) & maximum_filter(_saturated(ref), 5)
-    either = (_saturated(new) | _saturated(ref)) & maximum_filter(both, 15)
+    both = _saturated(new) & dilated(_saturated(ref), 5)
+    either = (_saturated(new) | _saturated(ref)) & dilated(both, 15)
     pad = max(new.psf.size, ref.psf.size) // 2
     stars_n, stars_r = ((e.sources.x, e.sources.y, f) for e, f in zip((new, ref), fluxes, strict=True))
     ratio = matched.flux_ratio.grid(new.sources.x, new.sources.y)
@@ -86,8 +87,7 @@ def _gone(exposure: Exposure) -> Bool:
     if not empty.any():
         return empty
     side = 2 * int(np.ceil(exposure.psf.fwhm)) + 1
-    result: Bool = maximum_filter(minimum_filter(empty.view(np.uint8), side), side) > 0  # opened
-    return result
+    return dilated(~dilated(~empty, side), side)  # opened
 
 
 def _saturated(exposure: Exposure) -> Bool:
@@ -146,13 +146,13 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: f
     star_x, star_y, flux = stars
     bad = np.pad(bad, pad, constant_values=True)
     data = np.pad(exposure.data, pad)
-    sigma = exposure.noise.sigma
+    sigma = exposure.noise.sigma.plane()
     variance = np.pad(exposure.variance, pad, mode="edge")
     x, y = star_x + pad, star_y + pad
-    near = maximum_filter(bad.view(np.uint8), 2 * int(psf.size // 2) + 1)
+    near = dilated(bad, 2 * int(psf.size // 2) + 1)
     column = np.clip(np.round(x).astype(int), 0, bad.shape[1] - 1)
     row = np.clip(np.round(y).astype(int), 0, bad.shape[0] - 1)
-    index = np.flatnonzero((flux > 0) & (near[row, column] > 0))
+    index = np.flatnonzero((flux > 0) & near[row, column])
     model = np.zeros_like(data)
     terms = np.ascontiguousarray(psf.terms(star_x[index], star_y[index]).T)
     radius = star_radii(psf, flux, exposure.sigma)[index]
@@ -179,18 +179,18 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
         bad = ~exposure.image.good
         if not bad.any():
             continue
-        weight = gaussian_filter(bad.astype(np.float32), fwhm / 2.355 / np.sqrt(2), truncate=3.0)
-        mask |= np.where(bad | (weight > UNJUDGED), np.uint16(Flag.UNJUDGED << shift), np.uint16(0))
+        width = fwhm / 2.355 / np.sqrt(2)
+        unjudged = bad | (gaussian(bad.astype(np.float32), width, 3.0) > UNJUDGED)
         # what was cut by the end of the coverage, galaxies above all, is filled in less well than a hole
-        weight = gaussian_filter(_gone(exposure).astype(np.float32), fwhm / 2.355 / np.sqrt(2), truncate=3.0)
-        mask |= np.where(weight > UNCOVERED, np.uint16(Flag.UNJUDGED << shift), np.uint16(0))
+        gone = _gone(exposure)
+        if gone.any():
+            unjudged |= gaussian(gone.astype(np.float32), width, 3.0) > UNCOVERED
         # a single sharp pixel is filled so well that it tells nearby only
         single = (exposure.image.mask & np.uint16(Flag.COSMIC_RAY)) > 0
-        touched = maximum_filter(bad & ~single, 2 * reach + 1)
-        touched |= maximum_filter(single, 2 * int(np.ceil(fwhm / 2)) + 1)
-        mask |= np.where(touched, np.uint16(Flag.REACHED << shift), np.uint16(0))
-    edge = np.zeros(mask.shape, dtype=bool)
-    edge[:reach] = edge[-reach:] = True
-    edge[:, :reach] = edge[:, -reach:] = True
-    mask |= np.where(edge, np.uint16(Flag.EDGE), np.uint16(0))
+        touched = dilated(bad & ~single, 2 * reach + 1)
+        touched |= dilated(single, 2 * int(np.ceil(fwhm / 2)) + 1)
+        for where, flag in ((unjudged, Flag.UNJUDGED), (touched, Flag.REACHED)):
+            mask |= where * np.uint16(flag << shift)
+    for side in (np.s_[:reach], np.s_[-reach:], np.s_[:, :reach], np.s_[:, -reach:]):
+        mask[side] |= np.uint16(Flag.EDGE)
     return mask

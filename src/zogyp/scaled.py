@@ -15,7 +15,7 @@ from zogyp.errors import StarsError
 from zogyp.fluxscale import Match, Surface, match
 from zogyp.frames import MESH, Frame
 from zogyp.image import UNUSABLE, FloatImage
-from zogyp.measure.background import spread_table
+from zogyp.measure.background import over_image
 
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -118,7 +118,7 @@ class Scaled:
         my, mx = max(2, ny // MESH), max(2, nx // MESH)
         x, y = np.meshgrid((np.arange(mx) + 0.5) * nx / mx - 0.5, (np.arange(my) + 0.5) * ny / my - 0.5)
         table = self.flux.grid(x.ravel(), y.ravel()).reshape(x.shape)
-        return spread_table(table * self.unit, (ny, nx))
+        return over_image(table * self.unit, (ny, nx)).plane()
 
     def unusable(self) -> Bool:
         """Pixels that the exposure itself knows to be bad."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from zogyp.crossmatch import cross_match
-from zogyp.differencing import Planes, difference
+from zogyp.differencing import Planes, difference, significance
 from zogyp.fluxscale import Match, match
-from zogyp.image import Flag, FloatImage, Image
+from zogyp.image import Flag, Image
 from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
 from zogyp.measure.firstlook import FirstLook
@@ -193,14 +193,8 @@ def _judge(evidence: Evidence, options: SubtractOptions) -> Subtraction:
         spilt, np.uint16(int(Flag.BAD | Flag.UNJUDGED) | (Flag.BAD | Flag.UNJUDGED).ref()), np.uint16(0)
     )
     unjudged = (mask & np.uint16(Flag.UNJUDGED | Flag.UNJUDGED << 8)) > 0
-    root: FloatImage = np.sqrt(planes.V)
-    scorr: FloatImage = planes.S / root
-    alpha: FloatImage = planes.S / planes.F_S
-    alpha_err: FloatImage = root / planes.F_S
+    scorr, alpha, alpha_err = significance(planes, unjudged)
     d, s = planes.D, planes.S
-    if unjudged.any():
-        for plane in (d, s, scorr, alpha, alpha_err):
-            plane[unjudged] = np.nan
     table = find(
         scorr,
         alpha,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zogyp.certificate import certify, verdict
+from zogyp.core.counting import moments
 from zogyp.image import FloatImage
-from zogyp.measure.robust import robust_sigma
+from zogyp.measure.noise import strips
+from zogyp.measure.robust import robust_sigma, sample
 from zogyp.stopwatch import Stopwatch, peak_memory_mb
 
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ def summarise(
     from zogyp import __version__
 
     new, ref = exposures
-    judged = np.isfinite(result.Scorr)
-    scorr = result.Scorr[judged]
-    limit = 5 * float(np.median(result.alpha_err[judged])) if scorr.size else float("nan")
+    n_judged, _, scorr_std = moments(result.Scorr)
+    scorr, alpha_err = _some(result.Scorr), _some(result.alpha_err)
+    limit = 5 * float(np.median(alpha_err)) if alpha_err.size else float("nan")
     zero_point = new.image.zero_point
     ratio = matched.flux_ratio.typical
     summary: dict[str, Any] = {
@@ -61,15 +63,15 @@ def summarise(
         "noise": planes.noise,
         "fwhm": planes.fwhm,
         "scorr_mad": robust_sigma(scorr) if scorr.size else float("nan"),
-        "scorr_std": float(np.std(scorr, dtype=np.float64)) if scorr.size else float("nan"),
+        "scorr_std": scorr_std,
         "neighbour_corr": neighbour_correlation(result.D),
         "limiting_flux": limit,
         "limiting_mag": None if zero_point is None else float(zero_point - 2.5 * np.log10(limit)),
         "n_transients": len(result.transients),
         "n_likely": int((np.asarray(result.transients["p_real"]) > 0.5).sum()),
-        "masked_fraction": float(1 - judged.mean()),
+        "masked_fraction": 1 - n_judged / result.Scorr.size,
         "n_tiles": planes.n_tiles,
-        "notes": _notes(scorr, exposures, matched),
+        "notes": _notes((n_judged, scorr_std), exposures, matched),
         "timings": dict(watch.seconds),
         "peak_memory_mb": peak_memory_mb(),
     }
@@ -86,27 +88,37 @@ def _residuals(new: Exposure, ref: Exposure, matched: Match) -> dict[str, list[f
     return {k: np.round(v, 4).tolist() for k, v in {"x": x, "y": y, "dx": dx, "dy": dy}.items()}
 
 
-def _notes(scorr: FloatImage, exposures: tuple[Exposure, Exposure], matched: Match) -> list[str]:
-    """What was assumed of the images, and what is odd about the result; ``scorr`` holds the judged pixels."""
+def _some(plane: FloatImage) -> FloatImage:
+    """A sample of the finite pixels; all of them should it hold none."""
+    some: FloatImage = sample(plane)
+    return some[np.isfinite(some)] if np.isfinite(some).any() else plane[np.isfinite(plane)]
+
+
+def _notes(judged: tuple[int, float], exposures: tuple[Exposure, Exposure], matched: Match) -> list[str]:
+    """What was assumed of the images, and what is odd about the result.
+
+    ``judged`` is the number of pixels with an S_corr, and their standard deviation.
+    """
     new, ref = exposures
     notes = [f"new: {n}" for n in new.notes] + [f"reference: {n}" for n in ref.notes]
-    if scorr.size and not scorr.any():
+    if judged[0] and judged[1] == 0:
         notes.append("the two images are identical: the difference is zero everywhere")
     if matched.new.size == 0:
         notes.append("no star of one image lies on a star of the other: are they registered?")
-    if not scorr.size:
+    if not judged[0]:
         notes.append("no pixel can be judged: every one is too near to bad pixels")
     return notes
 
 
 def neighbour_correlation(d: FloatImage) -> float:
-    """Correlation of horizontal and vertical neighbours in D, peaks left out; 0 for white noise."""
+    """Correlation of neighbours along rows and columns of D (a part of a large one), peaks left out."""
+    d = np.stack([d[a:b] for a, b in strips(d.shape)])
     clipped = np.where(np.abs(d) < 4, d, np.nan)
     power = float(np.nanmean(clipped**2)) if np.isfinite(clipped).any() else float("nan")
     if not power > 0:
         return 0.0 if power == 0 else float("nan")
-    across = float(np.nanmean(clipped[:, 1:] * clipped[:, :-1]))
-    along = float(np.nanmean(clipped[1:] * clipped[:-1]))
+    across = float(np.nanmean(clipped[..., 1:] * clipped[..., :-1]))
+    along = float(np.nanmean(clipped[:, 1:] * clipped[:, :-1]))
     return 0.5 * (across + along) / power
 
 
@@ -122,7 +134,7 @@ def _figures(exposure: Exposure) -> dict[str, Any]:
         "saturation": image.saturation,
         "zero_point": image.zero_point,
         "sigma": exposure.sigma,
-        "background": float(np.median(exposure.level[::3, ::3])),
+        "background": exposure.level.typical,
         "fwhm": psf.fwhm,
         "n_sources": len(exposure.sources),
         "n_stars": psf.n_stars,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects, label
 
+from zogyp.core.islands import islands, neighbours
 from zogyp.image import FloatImage
 from zogyp.measure.robust import robust_sigma
 
@@ -62,12 +62,13 @@ def trails(d: FloatImage, saturated: Bool, bad: Bool, fwhm: float) -> Bool:
 
 def _cores(saturated: Bool) -> list[tuple[slice, slice]]:
     """Boxes of the saturated stars that are large enough."""
-    labels, n = label(saturated)
-    if n == 0:
-        return []
-    area = np.bincount(labels.ravel(), minlength=n + 1)[1:]
-    boxes = find_objects(labels)
-    return [box for box, pixels in zip(boxes, area, strict=True) if pixels >= LEAST_AREA]
+    y, x = (a.astype(np.int32) for a in np.nonzero(saturated))
+    star, _ = islands(x, y, np.ones(x.size, np.float32), neighbours(x, y))
+    cores = []
+    for one in np.flatnonzero(np.bincount(star) >= LEAST_AREA) if x.size else ():
+        its = star == one
+        cores.append((slice(y[its].min(), y[its].max() + 1), slice(x[its].min(), x[its].max() + 1)))
+    return cores
 
 
 def _blocks(data: FloatImage, beside: int, step: int) -> tuple[F8, float]:

@@ -16,6 +16,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from zogyp.core.peaks import extrema
 from zogyp.image import Flag, FloatImage, MaskImage
 from zogyp.options import TransientOptions
 
@@ -145,7 +146,8 @@ def peak_heights(scorr: FloatImage, threshold: float, fwhm: float) -> tuple[Floa
 
 def _peaks(scorr: FloatImage, threshold: float, fwhm: float) -> _Peaks:
     """Peaks of either sign by falling height; of those of one sign closer than ``fwhm`` the highest."""
-    row, column = _maxima(scorr, threshold)
+    # between pixels a peak is higher than at them, by up to about a tenth when well sampled
+    row, column = extrema(scorr, 0.85 * threshold)
     sign = np.where(scorr[row, column] < 0, -1, 1)
     dx, dy = _offsets(sign[:, None, None] * _around(scorr, row, column, 1))
     peaks = _Peaks(row, column, dx, dy, value_beside(scorr, row, column, dx, dy))
@@ -186,20 +188,6 @@ def _around(plane: FloatImage, row: NDArray[np.intp], column: NDArray[np.intp], 
     inside = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
     values = plane[rows.clip(0, ny - 1), columns.clip(0, nx - 1)].astype(np.float64)
     return np.where(inside, values, np.nan)
-
-
-def _maxima(scorr: FloatImage, threshold: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pixels whose |S_corr| is at least nearly ``threshold`` and which no neighbour of theirs exceeds."""
-    with np.errstate(invalid="ignore"):
-        # between pixels a peak is higher than at them, by up to about a tenth when well sampled
-        row, column = np.nonzero(np.abs(scorr) >= 0.85 * threshold)
-    near = _around(scorr, row, column, 1)
-    near *= np.sign(near[:, 1:2, 1:2])
-    near = np.where(np.isnan(near), -np.inf, near).reshape(-1, 9)
-    # of equal neighbours the first in reading order is the peak
-    peak = (near[:, 4:5] > near[:, :4]).all(axis=1) & (near[:, 4:5] >= near[:, 5:]).all(axis=1)
-    peak &= np.isfinite(near[:, 4])
-    return row[peak], column[peak]
 
 
 def _offsets(near: Floats) -> tuple[Floats, Floats]:

@@ -34,6 +34,15 @@ def fast_length(n: int) -> int:
     return int(fft.next_fast_len(n, real=True))
 
 
+def convolved(plane: Plane, stamp: NDArray[np.floating]) -> Plane:
+    """A plane convolved with a stamp centred on its pixel k // 2; beyond the border there is nothing."""
+    ny, nx = plane.shape
+    shape = (fast_length(ny + stamp.shape[0]), fast_length(nx + stamp.shape[1]))
+    padded = np.zeros(shape, np.float32)
+    padded[:ny, :nx] = plane
+    return inverse(forward(padded) * forward(embed(stamp, shape)), shape[1], overwrite=True)[:ny, :nx]
+
+
 def embed(stamp: NDArray[np.floating], shape: tuple[int, int]) -> Plane:
     """Lay a stamp into a plane so that its pixel (ky // 2, kx // 2) falls on [0, 0].
 

@@ -1,10 +1,57 @@
-"""How many peaks noise alone makes in S_corr."""
+"""Peaks of S_corr: where they are, and how many noise alone makes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+
+from zogyp.core.jit import compiled
+
+Plane = NDArray[np.float32]
+Index = NDArray[np.int64]
+ROWS = 64  # that are looked through at a time
+
+
+def extrema(plane: Plane, least: float) -> tuple[Index, Index]:
+    """Rows and columns of pixels of at least this size that no neighbour of theirs exceeds, of either sign.
+
+    Of equal neighbours the first in reading order is the peak. NaN is no neighbour.
+    """
+    parts = [_extrema(plane, least, row, min(row + ROWS, len(plane))) for row in range(0, len(plane), ROWS)]
+    none = np.zeros(0, np.int64)
+    rows, columns = (np.concatenate([none, *(p[i] for p in parts)]) for i in (0, 1))
+    return rows, columns
+
+
+@compiled
+def _extrema(plane: Plane, least: float, first: int, last: int) -> tuple[Index, Index]:
+    """Those in rows first..last."""
+    nx = plane.shape[1]
+    rows, columns = np.empty((last - first) * nx, np.int64), np.empty((last - first) * nx, np.int64)
+    n = 0
+    for y in range(first, last):
+        for x in range(nx):
+            v = plane[y, x]
+            if abs(v) >= least and _highest(plane, y, x, 1.0 if v > 0 else -1.0):
+                rows[n], columns[n] = y, x
+                n += 1
+    return rows[:n].copy(), columns[:n].copy()
+
+
+@compiled
+def _highest(plane: Plane, y: int, x: int, sign: float) -> bool:
+    ny, nx = plane.shape
+    here = sign * plane[y, x]
+    if not np.isfinite(here):
+        return False
+    for v in range(max(0, y - 1), min(ny, y + 2)):
+        for u in range(max(0, x - 1), min(nx, x + 2)):
+            beside = sign * plane[v, u]
+            before = v < y or (v == y and u < x)
+            if beside > here or (before and beside == here):
+                return False
+    return True
 
 
 def roughness(psf: NDArray[np.floating]) -> float:

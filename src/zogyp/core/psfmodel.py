@@ -65,6 +65,8 @@ class PSF:
         Number of stars it was made of; 0 when it came from elsewhere.
     chi2 : float
         Reduced chi² of the stars.
+    term_covariance : ndarray, float64, (n_terms, n_terms) or None
+        Covariance of the planes, summed over image pixels: what the fit leaves open of how the PSF varies.
     """
 
     basis: NDArray[np.float32]
@@ -76,6 +78,7 @@ class PSF:
     fwhm: float = float("nan")
     n_stars: int = 0
     chi2: float = float("nan")
+    term_covariance: NDArray[np.float64] | None = None
 
     @property
     def size(self) -> int:
@@ -101,6 +104,14 @@ class PSF:
         u = (np.asarray(x, dtype=np.float64) - self.origin[0]) / self.scale[0]
         v = (np.asarray(y, dtype=np.float64) - self.origin[1]) / self.scale[1]
         return polynomial(u, v, self.order)
+
+    def change_noise(self, one: tuple[float, float], other: tuple[float, float]) -> float:
+        """Norm of the PSF's difference between two places that the error of the fit alone would make."""
+        if self.term_covariance is None:
+            return 0.0
+        x, y = np.array([one, other]).T
+        a, b = self.terms(x, y).T
+        return float(np.sqrt(max((a - b) @ self.term_covariance @ (a - b), 0.0)))
 
     def at(
         self, x: float, y: float, *, dx: float = 0.0, dy: float = 0.0, size: int | None = None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core.jit import compiled
+from zogyp.core.meshes import MeshSurface, in_bands
 
 F4 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -24,13 +25,13 @@ SEED = 5.0  # sigma by which a neighbourhood must be too low
 GROWN = 3.0  # the same beside a pixel that was found
 
 
-def spikes(data: F4, sigma: F4, bad: Bool, fwhm: float, gain: float | None) -> Bool:
+def spikes(data: F4, sigma: MeshSurface, bad: Bool, fwhm: float, gain: float | None) -> Bool:
     """Find pixels that are sharper than a PSF of ``fwhm`` px allows.
 
     Parameters
     ----------
     data : (ny, nx) pixels without sky [ADU].
-    sigma : (ny, nx) standard deviation of the sky [ADU].
+    sigma : standard deviation of the sky [ADU].
     bad : (ny, nx) pixels to take no notice of.
     fwhm : of the PSF [px].
     gain : [e-/ADU], or None where sources add no noise.
@@ -41,9 +42,12 @@ def spikes(data: F4, sigma: F4, bad: Bool, fwhm: float, gain: float | None) -> B
     """
     side = _neighbour(SHARPER * min(fwhm, BROADEST))
     shares = np.array([side, side, side**2, side**2]) * MARGIN
-    state = np.where(bad, 2, 0).astype(np.uint8)
-    if min(data.shape) >= 3:
-        _find(np.ascontiguousarray(data), sigma, state, shares, 0.0 if gain is None else 1 / gain)
+    state = np.where(bad, np.uint8(2), np.uint8(0))
+    data = np.ascontiguousarray(data)
+    per_adu = 0.0 if gain is None else 1 / gain
+    seeds = [_seeds(data, s, rows.start, state, shares, per_adu) for rows, s in in_bands(sigma)]
+    if seeds:
+        _grow(data, np.concatenate(seeds), state, shares, per_adu)
     found: Bool = state == 1
     return found
 
@@ -55,31 +59,53 @@ def _neighbour(fwhm: float) -> float:
 
 
 @compiled
-def _find(data: F4, sigma: F4, state: NDArray[np.uint8], shares: NDArray[np.float64], per_adu: float) -> None:
-    """Mark spikes by 1 in ``state``, where 2 is a bad pixel, and pixels beside them nearly as sharp."""
+def _seeds(
+    data: F4, sigma: F4, first: int, state: NDArray[np.uint8], shares: NDArray[np.float64], per_adu: float
+) -> NDArray[np.float64]:
+    """Spikes (y, x, sigma) in the rows of ``sigma``, from row ``first`` on; in ``state`` 2 is a bad pixel."""
     ny, nx = data.shape
-    waiting = [(0, 0)]
-    waiting.clear()
-    for y in range(1, ny - 1):
+    found = [(0.0, 0.0, 0.0)]
+    for i in range(max(0, 1 - first), min(sigma.shape[0], ny - 1 - first)):
+        y = first + i
         for x in range(1, nx - 1):
-            if data[y, x] > SEED * sigma[y, x] and _sharp(data, sigma, state, (y, x), shares, per_adu, SEED):
-                state[y, x] = 1
-                waiting.append((y, x))
+            s = sigma[i, x]
+            if data[y, x] > SEED * s and _sharp(data, s, state, (y, x), shares, per_adu, SEED):
+                found.append((float(y), float(x), float(s)))
+    out = np.empty((len(found) - 1, 3))
+    for k in range(1, len(found)):
+        out[k - 1, 0], out[k - 1, 1], out[k - 1, 2] = found[k]
+    return out
+
+
+@compiled
+def _grow(
+    data: F4,
+    seeds: NDArray[np.float64],
+    state: NDArray[np.uint8],
+    shares: NDArray[np.float64],
+    per_adu: float,
+) -> None:
+    """Mark spikes by 1 in ``state``, and pixels beside them nearly as sharp."""
+    ny, nx = data.shape
+    waiting = [(0, 0, 0.0)]
+    waiting.clear()
+    for k in range(len(seeds)):
+        y, x = int(seeds[k, 0]), int(seeds[k, 1])
+        state[y, x] = 1
+        waiting.append((y, x, seeds[k, 2]))
     while len(waiting) > 0:
-        y, x = waiting.pop()
+        y, x, s = waiting.pop()
         for v in range(max(y - 1, 1), min(y + 2, ny - 1)):
             for u in range(max(x - 1, 1), min(x + 2, nx - 1)):
-                if data[v, u] > GROWN * sigma[v, u] and _sharp(
-                    data, sigma, state, (v, u), shares, per_adu, GROWN
-                ):
+                if data[v, u] > GROWN * s and _sharp(data, s, state, (v, u), shares, per_adu, GROWN):
                     state[v, u] = 1
-                    waiting.append((v, u))
+                    waiting.append((v, u, s))
 
 
 @compiled
 def _sharp(
     data: F4,
-    sigma: F4,
+    sigma: float,
     state: NDArray[np.uint8],
     at: tuple[int, int],
     shares: NDArray[np.float64],
@@ -90,7 +116,7 @@ def _sharp(
     y, x = at
     if state[y, x] != 0:
         return False
-    p, s2 = data[y, x], sigma[y, x] ** 2
+    p, s2 = data[y, x], sigma * sigma
     steps = ((0, 1), (1, 0), (1, 1), (1, -1))
     for k in range(4):
         dy, dx = steps[k]

@@ -2,8 +2,7 @@
 
 A star is a PSF model displaced by a fraction of a pixel: B-spline coefficients
 ``c`` (k, k) on a grid of step ``s`` pixels, read at pixel offsets ``p - d`` by the six
-quintic weights of each axis. Drawing is linear in ``c``, so its transpose is exact and
-the PSF that fits many stars best is a linear least-squares problem.
+quintic weights of each axis. Drawing is linear in ``c``; its transpose is in `zogyp.core.stacks`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
+Real = NDArray[np.floating]  # in either precision
 
 
 @njit(cache=True, nogil=True)
@@ -38,7 +38,7 @@ def _bspline5(t: float, w: F8, d: F8) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArray[np.int64]) -> None:
+def weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArray[np.int64]) -> None:
     """Weights of pixels -r..r of one axis: ``w``, ``d`` (2r+1, 6) from grid index ``first`` on."""
     for i in range(2 * r + 1):
         p = (i - r - shift) / s + k // 2
@@ -54,7 +54,7 @@ def _weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArra
 
 
 @njit(cache=True, nogil=True)
-def _mirror(i: int, k: int) -> int:
+def mirror(i: int, k: int) -> int:
     if i < 0:
         i = -i
     if i >= k:
@@ -63,37 +63,37 @@ def _mirror(i: int, k: int) -> int:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def combine(terms: F8, planes: F8, out: F8, reach: int) -> None:
+def combine(terms: Real, planes: Real, out: Real, reach: int) -> None:
     """``out = sum_j terms_j planes_j`` within ``reach`` grid points of the centre."""
     nj, k, _ = planes.shape
     lo = max(0, k // 2 - reach)
     hi = min(k, k // 2 + reach + 1)
     for y in range(lo, hi):
-        for x in range(lo, hi):
-            out[y, x] = 0.0
+        row = out[y, lo:hi]  # slices that begin at 0 are what vectorises
+        row[:] = 0
         for j in range(nj):
-            t = terms[j]
-            for x in range(lo, hi):
-                out[y, x] += t * planes[j, y, x]
+            t, plane = terms[j], planes[j, y, lo:hi]
+            for x in range(row.size):
+                row[x] += t * plane[x]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _rows(c: F8, w: F8, first: NDArray[np.int64], lo: int, hi: int, out: F8) -> None:
+def rows(c: Real, w: Real, first: NDArray[np.int64], lo: int, hi: int, out: Real) -> None:
     """``out[i, x] = sum_a w[i, a] c[first[i] + a, x]`` for x in lo..hi."""
     k = c.shape[0]
     for i in range(w.shape[0]):
-        for x in range(lo, hi):
-            out[i, x] = 0.0
+        row = out[i, lo:hi]
+        row[:] = 0
         for a in range(6):
-            g = _mirror(first[i] + a, k)
             v = w[i, a]
             if v != 0.0:
-                for x in range(lo, hi):
-                    out[i, x] += v * c[g, x]
+                line = c[mirror(first[i] + a, k), lo:hi]
+                for x in range(row.size):
+                    row[x] += v * line[x]
 
 
 @njit(cache=True, nogil=True)
-def _even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, int, int]:
+def even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, int, int]:
     """Pixels ``j0 <= j < j1`` that share one set of weights, their indices ``m`` apart: the fast path.
 
     They exist where the grid's step divides a pixel; those near the model's border are left out.
@@ -112,7 +112,7 @@ def _even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, i
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _columns(t: F8, w: F8, first: NDArray[np.int64], run: tuple[int, int, int], out: F8) -> None:
+def columns(t: Real, w: Real, first: NDArray[np.int64], run: tuple[int, int, int], out: Real) -> None:
     """``out[i, j] = sum_b t[i, first[j] + b] w[j, b]``."""
     k = t.shape[1]
     n = w.shape[0]
@@ -121,23 +121,28 @@ def _columns(t: F8, w: F8, first: NDArray[np.int64], run: tuple[int, int, int], 
         f, q = first[j0], w[j0]
         w0, w1, w2, w3, w4, w5 = q[0], q[1], q[2], q[3], q[4], q[5]
         for i in range(n):
-            row = t[i]
-            for j in range(j1 - j0):
-                g = f + m * j
-                low = row[g] * w0 + row[g + 1] * w1 + row[g + 2] * w2
-                out[i, j0 + j] = low + row[g + 3] * w3 + row[g + 4] * w4 + row[g + 5] * w5
+            row, made = t[i, f:], out[i, j0:j1]
+            if m == 1:
+                for j in range(made.size):
+                    low = row[j] * w0 + row[j + 1] * w1 + row[j + 2] * w2
+                    made[j] = low + row[j + 3] * w3 + row[j + 4] * w4 + row[j + 5] * w5
+            else:
+                for j in range(made.size):
+                    g = m * j
+                    low = row[g] * w0 + row[g + 1] * w1 + row[g + 2] * w2
+                    made[j] = low + row[g + 3] * w3 + row[g + 4] * w4 + row[g + 5] * w5
     for j in range(n):
         if j0 <= j < j1:
             continue
         for i in range(n):
             v = 0.0
             for b in range(6):
-                v += t[i, _mirror(first[j] + b, k)] * w[j, b]
+                v += t[i, mirror(first[j] + b, k)] * w[j, b]
             out[i, j] = v
 
 
 @njit(cache=True, nogil=True)
-def _limits(r: int, s: float, k: int) -> tuple[int, int, int]:
+def limits(r: int, s: float, k: int) -> tuple[int, int, int]:
     reach = int(np.ceil((r + 1) / s)) + 4
     return reach, max(0, k // 2 - reach), min(k, k // 2 + reach + 1)
 
@@ -152,11 +157,11 @@ def draw(c: F8, dx: float, dy: float, s: float, r: int) -> F8:
     first = np.empty(n, np.int64)
     t = np.zeros((n, k))
     out = np.empty((n, n))
-    _, lo, hi = _limits(r, s, k)
-    _weights(r, dy, s, k, w, d, first)
-    _rows(c, w, first, lo, hi, t)
-    _weights(r, dx, s, k, w, d, first)
-    _columns(t, w, first, _even_run(first, w, s, k), out)
+    _, lo, hi = limits(r, s, k)
+    weights(r, dy, s, k, w, d, first)
+    rows(c, w, first, lo, hi, t)
+    weights(r, dx, s, k, w, d, first)
+    columns(t, w, first, even_run(first, w, s, k), out)
     return out
 
 
@@ -170,15 +175,15 @@ def draw_gradient(c: F8, dx: float, dy: float, s: float, r: int) -> tuple[F8, F8
     fy, fx = np.empty(n, np.int64), np.empty(n, np.int64)
     t = np.zeros((n, k))
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    _, lo, hi = _limits(r, s, k)
-    _weights(r, dy, s, k, wy, gy, fy)
-    _weights(r, dx, s, k, wx, gx, fx)
-    _rows(c, wy, fy, lo, hi, t)
-    run = _even_run(fx, wx, s, k)
-    _columns(t, wx, fx, run, p)
-    _columns(t, gx, fx, run, px)
-    _rows(c, gy, fy, lo, hi, t)
-    _columns(t, wx, fx, run, py)
+    _, lo, hi = limits(r, s, k)
+    weights(r, dy, s, k, wy, gy, fy)
+    weights(r, dx, s, k, wx, gx, fx)
+    rows(c, wy, fy, lo, hi, t)
+    run = even_run(fx, wx, s, k)
+    columns(t, wx, fx, run, p)
+    columns(t, gx, fx, run, px)
+    rows(c, gy, fy, lo, hi, t)
+    columns(t, wx, fx, run, py)
     return p, px, py
 
 
@@ -195,7 +200,7 @@ def add_stars(
         xi, yi = int(np.round(x[i])), int(np.round(y[i]))
         if xi + r < 0 or yi + r < 0 or xi - r >= nx or yi - r >= ny:
             continue
-        reach, _, _ = _limits(r, s, k)
+        reach, _, _ = limits(r, s, k)
         combine(terms[i], planes, c, reach)
         p = draw(c, x[i] - xi, y[i] - yi, s, r)
         for v in range(max(0, yi - r), min(ny, yi + r + 1)):
@@ -293,7 +298,7 @@ def sweep(
     c = np.zeros((k, k))
     out = np.zeros((stars.shape[0], 4))
     for i in range(stars.shape[0]):
-        reach, _, _ = _limits(int(stars[i, 3]), s, k)
+        reach, _, _ = limits(int(stars[i, 3]), s, k)
         combine(terms[i], planes, c, reach)
         fit_star(residual, variance, good, stars[i], c, s, how, out[i])
     return out
@@ -309,72 +314,4 @@ def cut_stamps(image: F4, x: F8, y: F8, r: int, fill: float) -> F4:
         for v in range(max(0, yi - r), min(ny, yi + r + 1)):
             for u in range(max(0, xi - r), min(nx, xi + r + 1)):
                 out[i, v - yi + r, u - xi + r] = image[v, u]
-    return out
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _spread_columns(stamp: F4, w: F8, first: NDArray[np.int64], run: tuple[int, int, int], t: F8) -> None:
-    """Transpose of `_columns`: ``t[v, first[u] + b] += stamp[v, u] w[u, b]``."""
-    k = t.shape[1]
-    n = w.shape[0]
-    j0, j1, m = run
-    for v in range(n):
-        row = t[v]
-        row[:] = 0.0
-        for b in range(6):
-            if j1 > j0:
-                z, g = w[j0, b], first[j0] + b
-                for j in range(j1 - j0):
-                    row[g + m * j] += z * stamp[v, j0 + j]
-        for u in range(n):
-            if not j0 <= u < j1:
-                for b in range(6):
-                    row[_mirror(first[u] + b, k)] += stamp[v, u] * w[u, b]
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _spread_rows(t: F8, w: F8, first: NDArray[np.int64], g: F8) -> None:
-    """Transpose of `_rows`: ``g[first[v] + a] += w[v, a] t[v]``."""
-    k = t.shape[1]
-    g[:] = 0.0
-    for v in range(w.shape[0]):
-        for a in range(6):
-            z = w[v, a]
-            if z != 0.0:
-                q = _mirror(first[v] + a, k)
-                for u in range(k):
-                    g[q, u] += z * t[v, u]
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def stack_transpose(stamps: F4, x: F8, y: F8, terms: F8, k: int, s: float) -> F8:
-    """Transpose of drawing: sum over stars of ``terms_j W_y' stamp W_x``, (n_terms, k, k)."""
-    n_stars, n, _ = stamps.shape
-    nj = terms.shape[1]
-    w, d = np.empty((n, 6)), np.empty((n, 6))
-    first = np.empty(n, np.int64)
-    t, g = np.zeros((n, k)), np.zeros((k, k))
-    out = np.zeros((nj, k, k))
-    for i in range(n_stars):
-        _weights(n // 2, x[i] - np.round(x[i]), s, k, w, d, first)
-        _spread_columns(stamps[i], w, first, _even_run(first, w, s, k), t)
-        _weights(n // 2, y[i] - np.round(y[i]), s, k, w, d, first)
-        _spread_rows(t, w, first, g)
-        for j in range(nj):
-            q = terms[i, j]
-            for v in range(k):
-                for u in range(k):
-                    out[j, v, u] += q * g[v, u]
-    return out
-
-
-@njit(cache=True, nogil=True)
-def stack_draw(planes: F8, x: F8, y: F8, terms: F8, r: int, s: float) -> F4:
-    """Stamps (n, 2r+1, 2r+1) that the planes draw at the stars' fractions of a pixel."""
-    k = planes.shape[1]
-    c = np.zeros((k, k))
-    out = np.empty((x.size, 2 * r + 1, 2 * r + 1), np.float32)
-    for i in range(x.size):
-        combine(terms[i], planes, c, k)
-        out[i] = draw(c, x[i] - np.round(x[i]), y[i] - np.round(y[i]), s, r)
     return out

@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core.fourier import Plane, fast_length
+from zogyp.core.jit import compiled
 from zogyp.errors import OptionError, ShapeError
 
 STEPS = 4096  # windows are multiples of this fraction: their products and sums are exact in float32
 
+BAND = 64  # rows in which a blend is told at a time
 Answer = Mapping[str, Any]
 
 
@@ -54,6 +56,11 @@ class Tile:
         """The window over the inner part."""
         return self.wy[:, None] * self.wx[None, :]
 
+    @property
+    def window_shape(self) -> tuple[int, int]:
+        """Of the inner part."""
+        return self.wy.size, self.wx.size
+
     def cut(self, block: NDArray[Any]) -> NDArray[Any]:
         """The inner part of a block, as a view."""
         rows, columns = (slice(s.start - o, s.stop - o) for s, o in zip(self.inner, self.start, strict=True))
@@ -69,6 +76,56 @@ class _Span:
     start: int
     length: int
     weight: Plane
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Numbers of the tiles, blended over the image as the tiles' planes are.
+
+    Attributes
+    ----------
+    shape : (ny, nx) of the image.
+    tiles : the plan.
+    values : one for each tile.
+    """
+
+    shape: tuple[int, int]
+    tiles: Sequence[Tile]
+    values: Sequence[float]
+
+    def rows(self, first: int, last: int) -> Plane:
+        """Rows first..last of the image, (last - first, nx)."""
+        if min(self.values) == max(self.values):
+            return np.full((last - first, self.shape[1]), self.values[0], np.float32)
+        out = np.zeros((last - first, self.shape[1]), np.float32)
+        for tile, value in zip(self.tiles, self.values, strict=True):
+            rows, columns = tile.inner
+            low, high = max(rows.start, first), min(rows.stop, last)
+            if low < high:
+                weight = tile.wy[low - rows.start : high - rows.start, None] * np.float32(value)
+                out[low - first : high - first, columns] += weight * tile.wx[None, :]
+        return out
+
+    def bands(self) -> Iterator[tuple[slice, Plane]]:
+        """All rows, a band of them at a time, each with its place in the image."""
+        ny = self.shape[0]
+        for row in range(0, ny, BAND):
+            yield slice(row, min(row + BAND, ny)), self.rows(row, min(row + BAND, ny))
+
+    def plane(self) -> Plane:
+        """The whole image."""
+        return self.rows(0, self.shape[0])
+
+    def at(self, row: NDArray[np.intp], column: NDArray[np.intp]) -> Plane:
+        """Values at pixels."""
+        out = np.zeros(row.size, np.float32)
+        for tile, value in zip(self.tiles, self.values, strict=True):
+            rows, columns = tile.inner
+            inside = (
+                (row >= rows.start) & (row < rows.stop) & (column >= columns.start) & (column < columns.stop)
+            )
+            out[inside] += tile.wy[row[inside] - rows.start] * tile.wx[column[inside] - columns.start] * value
+        return out
 
 
 def plan(shape: tuple[int, int], step: float, ramp: float, margin: int) -> list[Tile]:
@@ -203,7 +260,7 @@ def run(
     n_threads: int = 1,
     progress: Callable[[float], None] | None = None,
     executor: Executor | None = None,
-) -> None:
+) -> dict[str, list[float]]:
     """Call a function for every tile and add its answers, times their windows, to full planes.
 
     Sums are made in the order of the tiles, whoever finishes first: the result does not depend
@@ -219,6 +276,10 @@ def run(
     progress : told the finished fraction, 0..1, after every tile.
     executor : works instead of threads of our own; ``n_threads`` of its workers are kept busy.
 
+    Returns
+    -------
+    dict : of each number that was answered and has no plane, its values for all tiles, for a `Blend`.
+
     Raises
     ------
     ShapeError : an answer has not the shape of its tile's inner part.
@@ -226,15 +287,13 @@ def run(
     ahead = 2 * max(n_threads, 1)
     if executor is None and n_threads > 1:
         with ThreadPoolExecutor(n_threads) as pool:
-            answers = _in_order(tiles, function, pool, ahead)
-            _collect(tiles, answers, outputs, progress)
-    else:
-        answers = (
-            (_weighted(function, t) for t in tiles)
-            if executor is None
-            else _in_order(tiles, function, executor, ahead)
-        )
-        _collect(tiles, answers, outputs, progress)
+            return _collect(tiles, _in_order(tiles, function, pool, ahead), outputs, progress)
+    answers = (
+        (_checked(function, t) for t in tiles)
+        if executor is None
+        else _in_order(tiles, function, executor, ahead)
+    )
+    return _collect(tiles, answers, outputs, progress)
 
 
 def _collect(
@@ -242,25 +301,40 @@ def _collect(
     answers: Iterator[dict[str, Any]],
     outputs: Mapping[str, Plane],
     progress: Callable[[float], None] | None,
-) -> None:
-    """Add weighted answers to the planes."""
+) -> dict[str, list[float]]:
+    """Add the answers, times their windows, to the planes; numbers that have none are kept."""
+    numbers: dict[str, list[float]] = {}
     for done, (tile, answer) in enumerate(zip(tiles, answers, strict=True), start=1):
-        for name, plane in outputs.items():
-            plane[tile.inner] += answer[name]
+        for name, value in answer.items():
+            if name in outputs and np.ndim(value) == 0:
+                outputs[name][tile.inner] += tile.window * value
+            elif name in outputs:
+                _add(outputs[name][tile.inner], value, tile.wy, tile.wx)
+            elif np.ndim(value) == 0:
+                numbers.setdefault(name, []).append(float(value))
         if progress is not None:
             progress(done / len(tiles))
+    return numbers
+
+
+@compiled
+def _add(plane: Plane, block: Plane, wy: Plane, wx: Plane) -> None:
+    """Add a block times its window to a plane of its shape."""
+    for y in range(block.shape[0]):
+        for x in range(block.shape[1]):
+            plane[y, x] += wy[y] * wx[x] * block[y, x]
 
 
 def _in_order(
     tiles: Sequence[Tile], function: Callable[[Tile], Answer], executor: Executor, ahead: int
 ) -> Iterator[dict[str, Any]]:
-    """Weighted answers in the order of the tiles, computed at most ``ahead`` tiles in advance."""
+    """Answers in the order of the tiles, computed at most ``ahead`` tiles in advance."""
     waiting: deque[Future[dict[str, Any]]] = deque()
     try:
         for tile in tiles:
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
-            waiting.append(executor.submit(_weighted, function, tile))
+            waiting.append(executor.submit(_checked, function, tile))
         while waiting:
             yield waiting.popleft().result()
     finally:
@@ -268,12 +342,11 @@ def _in_order(
             future.cancel()
 
 
-def _weighted(function: Callable[[Tile], Answer], tile: Tile) -> dict[str, Any]:
-    """A tile's answers times its window."""
-    window = tile.window
-    weighted = {}
+def _checked(function: Callable[[Tile], Answer], tile: Tile) -> dict[str, Any]:
+    """A tile's answers, in single precision."""
+    answers = {}
     for name, value in function(tile).items():
-        if np.ndim(value) and np.shape(value) != window.shape:
-            raise ShapeError(f"{name} of tile {tile.index}", np.shape(value), window.shape)
-        weighted[name] = window * value
-    return weighted
+        if np.ndim(value) and np.shape(value) != tile.window_shape:
+            raise ShapeError(f"{name} of tile {tile.index}", np.shape(value), tile.window_shape)
+        answers[name] = np.asarray(value, dtype=np.float32) if np.ndim(value) else value
+    return answers

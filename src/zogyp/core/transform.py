@@ -22,6 +22,7 @@ HIGHEST = 9  # order of the residual surface
 PER_TERM = 1.6  # stars needed for each term of a surface
 BEYOND = 0.2  # of the stars' box, to which a surface continues along its slope; constant further out
 PRIOR = 3.0  # a term may be this many times the typical displacement, unless the stars say otherwise
+IDLE = 3  # orders in a row without a gain after which no higher one is tried
 GAIN = 1.0  # standard errors by which a higher order must predict stars better
 CANCELLING = 4.0  # times the typical displacement, beyond which terms cancel among the stars and nowhere else
 CAP = 16.0  # loss of a star beyond which it counts no more
@@ -253,7 +254,11 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
     design = terms(*scaled(out[:, 0], out[:, 1], box), carried[-1]).T
     flat, loss = _surface(design[:, :3], into, weight, np.zeros(3))
     typical = float(np.sqrt(np.median(((into - design[:, :3] @ flat[0]) ** 2).sum(axis=1)))) + 1e-3
+    idle = 0
     for order in carried:
+        if idle == IDLE:
+            break
+        idle += 1
         n = len(powers(order))
         prior = np.where(np.arange(n) < 3, 0.0, (PRIOR * typical) ** -2.0)
         (coefficients, covariance), loss = _surface(design[:, :n], into, weight, prior)
@@ -261,7 +266,7 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
         if order != carried[0] and np.abs(coefficients[3:]).max(initial=0) > CANCELLING * typical:
             continue
         if not np.isfinite(gain).all() or gain.mean() > GAIN * gain.std() / np.sqrt(len(gain)):
-            best, least = _assembled(coefficients, covariance, order, box), loss
+            best, least, idle = _assembled(coefficients, covariance, order, box), loss, 0
     return best
 
 
@@ -271,7 +276,7 @@ def _surface(design: F8, into: F8, weight: F8, prior: F8) -> tuple[tuple[F8, F8]
     normal[np.diag_indices(len(normal))] += 1e-11 * normal[0, 0]  # stars on a line leave it singular
     covariance = np.asarray(np.linalg.inv(normal), dtype=np.float64)
     coefficients = covariance @ (design.T @ (weight[:, None] * into))
-    leverage = weight * np.einsum("ij,jk,ik->i", design, covariance, design)
+    leverage = weight * ((design @ covariance) * design).sum(axis=1)
     residual = (into - design @ coefficients) / np.maximum(1 - leverage, 1e-3)[:, None]
     return (coefficients, covariance), _loss(residual, weight)
 

@@ -363,3 +363,21 @@ def _finish(
             v += flux2 * max(S_n[i, j] * S_r[i, j], np.float32(0))
             V[i, j] = A * A * v
             S[i, j] = A * (S_n[i, j] - S_r[i, j])
+
+
+@compiled
+def judge(
+    given: tuple[Plane, Plane, Plane, Plane], unjudged: NDArray[np.bool_], out: tuple[Plane, Plane, Plane]
+) -> None:
+    """Fill S_corr [25], alpha [41] and its error [43] from (D, S, V, F_S); unjudged pixels of all are NaN."""
+    D, S, V, F_S = given
+    scorr, alpha, alpha_err = out
+    for y in range(S.shape[0]):
+        for x in range(S.shape[1]):
+            if unjudged[y, x]:
+                D[y, x] = S[y, x] = scorr[y, x] = alpha[y, x] = alpha_err[y, x] = np.float32(np.nan)
+            else:
+                root = np.sqrt(V[y, x])
+                scorr[y, x] = S[y, x] / root
+                alpha[y, x] = S[y, x] / F_S[y, x]
+                alpha_err[y, x] = root / F_S[y, x]

@@ -94,7 +94,7 @@ def sextractor_catalog(image: Image, options: DetectOptions = DetectOptions()) -
 
 def sextractor_sources(
     data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions = DetectOptions()
-) -> tuple[Sources, NDArray[np.int32]]:
+) -> Sources:
     """Detect sources by SExtractor in a sky-free image: takes and gives what `find_sources` does.
 
     Parameters
@@ -110,18 +110,14 @@ def sextractor_sources(
     -------
     Sources
         Brightest first.
-    ndarray, int32, (ny, nx)
-        0 where there is no source.
     """
     mask = np.where(bad, np.uint16(Flag.BAD), np.uint16(0))
     # bad pixels stay visible, as for sep: a saturated core must not look like a hole
     image = Image(data=data, mask=np.zeros_like(mask), variance=np.square(sigma, dtype=np.float32))
     with _folder(image) as folder:
         fits.writeto(folder / "flag.fits", mask.astype(np.int32), overwrite=True)
-        extra = ["-BACK_TYPE", "MANUAL", "-BACK_VALUE", "0", "-CHECKIMAGE_TYPE", "SEGMENTATION"]
-        rows = _extract(folder, image, options, [*extra, "-CHECKIMAGE_NAME", "segments.fits"])
-        segments = fits.getdata(folder / "segments.fits").astype(np.int32)
-    return as_sources(_as_table(rows)), segments
+        rows = _extract(folder, image, options, ["-BACK_TYPE", "MANUAL", "-BACK_VALUE", "0"])
+    return as_sources(_as_table(rows))
 
 
 def as_sources(table: Table) -> Sources:

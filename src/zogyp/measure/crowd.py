@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 from scipy.spatial import cKDTree
 
+from zogyp.core.apertures import circles, half_radii
+from zogyp.core.filters import gaussian
 from zogyp.core.psfmodel import PSF
 from zogyp.image import FloatImage
 from zogyp.measure.robust import MAD_TO_SIGMA
@@ -37,7 +38,7 @@ def crowd_error(data: FloatImage, bad: Bool, radius: float) -> float:
         return 0.0
     step = max(1.0, np.sqrt(ny * nx / LATTICE))
     y, x = (a.ravel() for a in np.mgrid[radius : ny - radius : step, radius : nx - radius : step])
-    total, _, _ = sep.sum_circle(np.where(bad, np.float32(0), data), x, y, radius, mask=bad, subpix=1)
+    total = circles(data, bad, x, y, np.full(x.size, radius))
     total = total[np.isfinite(total)]
     return MAD_TO_SIGMA * float(np.median(np.abs(total - np.median(total)))) if total.size else 0.0
 
@@ -64,10 +65,8 @@ def sized_in_crowd(data: FloatImage, bad: Bool, sources: Sources, fwhm: float) -
     for _ in range(3):
         aperture = np.full(len(sources), 2 * fwhm)
         error = crowd_error(data, bad, 2 * fwhm)
-        total, _, _ = sep.sum_circle(data, sources.x, sources.y, aperture, mask=bad, subpix=5)
-        radius, _ = sep.flux_radius(
-            data, sources.x, sources.y, aperture, 0.5, normflux=total, mask=bad, subpix=5
-        )
+        total = circles(data, bad, sources.x, sources.y, aperture)
+        radius = half_radii(data, bad, sources.x, sources.y, aperture, total)
         order = np.argsort(-np.nan_to_num(total), kind="stable")
         sources = replace(
             sources,
@@ -98,14 +97,14 @@ def hidden_sources(
     """
     scale = psf.fwhm / 2.3548
     usable = np.where(good, residual, np.float32(0))
-    narrow = gaussian_filter(usable, scale, truncate=3.0)
-    found = narrow - gaussian_filter(usable, WIDER * scale, truncate=3.0)
+    narrow = gaussian(usable, scale, 3.0)
+    found = narrow - gaussian(usable, WIDER * scale, 3.0)
     a, b = 2 * scale**2, 2 * (WIDER * scale) ** 2
     power = np.float32((1 / a + 1 / b - 4 / (a + b)) / (2 * np.pi))  # of white noise in the difference
-    error = np.sqrt(power * gaussian_filter(np.where(good, variance, np.float32(0)), scale, truncate=2.0))
+    error = np.sqrt(power * gaussian(np.where(good, variance, np.float32(0)), scale, 2.0))
     side = 2 * int(np.rint(0.5 * psf.fwhm)) + 1
     peak = (found == maximum_filter(found, side)) & (found > PEAK * error) & good
-    peak &= narrow > of_model * gaussian_filter(model, scale, truncate=3.0)
+    peak &= narrow > of_model * gaussian(model, scale, 3.0)
     stamp = psf.at(*psf.origin)
     unit = gaussian_filter(stamp, scale, truncate=3.0) - gaussian_filter(stamp, WIDER * scale, truncate=3.0)
     y, x = np.nonzero(peak)

@@ -6,19 +6,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
+from scipy.spatial import cKDTree
 
+from zogyp.core.meshes import MeshSurface
+from zogyp.core.morphology import dilated
 from zogyp.core.psfmodel import PSF
 from zogyp.errors import StarsError
 from zogyp.image import FloatImage, Image
-from zogyp.measure.background import background
+from zogyp.measure.background import sky_surface
 from zogyp.measure.crowd import hidden_sources, stars_of_the_crowd
-from zogyp.measure.firstlook import FirstLook, look
+from zogyp.measure.firstlook import FirstLook, look, take_off
 from zogyp.measure.moffat import Moffat
 from zogyp.measure.noise import SkyNoise
-from zogyp.measure.psf import fit_profile, fit_psf, grid_for, moffat_psf, order_for
+from zogyp.measure.psf import STEPS, fit_profile, fit_psf, grid_for, moffat_psf, order_for
+from zogyp.measure.psf_solver import Grid
 from zogyp.measure.radial import bend
-from zogyp.measure.robust import robust_sigma
+from zogyp.measure.robust import robust_sigma, sample
 from zogyp.measure.scene import Scene, fit_scene, star_stamps
 from zogyp.measure.sources import Sources, choose_stars
 from zogyp.options import BackgroundOptions, DetectOptions, PSFOptions
@@ -40,17 +43,21 @@ class Step:
         Hidden sources are looked for that have this share of the modelled light; 0: none are.
     chosen_anew : bool
         The PSF's stars are chosen anew of all that the scene has shown.
+    effort : int
+        Steps of each round of the PSF's fit.
     """
 
     psf_error: float
     of_model: float = 0.0
     chosen_anew: bool = False
+    effort: int = STEPS
 
 
+SEEING = (1.2, 30.0)  # px, FWHM that a first profile may have
 LOST = 100.0  # times the brightest source: a flux beyond it is one that a fit has lost
-STEPS = (Step(0.02), Step(0.01))
+STAGES = (Step(0.02, effort=8), Step(0.01))
 # the better the PSF is known, the fainter are the neighbours that can be told from its errors
-CROWD_STEPS = (
+CROWD_STAGES = (
     Step(0.05, 1.0),
     Step(0.03, 0.5),
     Step(0.02, 0.25),
@@ -69,7 +76,7 @@ class Exposure:
     image : Image
     data : ndarray, float32, (ny, nx)
         Pixels without the sky [ADU]; unusable ones are 0.
-    level : ndarray, float32, (ny, nx)
+    level : MeshSurface
         The sky [ADU].
     noise : SkyNoise
     variance : ndarray, float32, (ny, nx)
@@ -91,7 +98,7 @@ class Exposure:
 
     image: Image
     data: FloatImage
-    level: FloatImage
+    level: MeshSurface
     noise: SkyNoise
     variance: FloatImage
     sources: Sources
@@ -105,7 +112,7 @@ class Exposure:
     @property
     def sigma(self) -> float:
         """Typical standard deviation of the sky [ADU]."""
-        return float(np.median(self.noise.sigma[::3, ::3]))
+        return self.noise.sigma.typical
 
 
 def measure(
@@ -142,8 +149,8 @@ def measure(
     bad = ~image.good
     given_psf = psf is not None
     if psf is None:
-        psf, scene, stars = _model(seen, data, psf_options, background_options)
-        level = level + (seen.data - data)
+        psf, scene, stars, sky = _model(seen, data, psf_options, background_options)
+        level = level + sky
     else:
         scene = fit_scene(data, seen.variance, ~bad, seen.sources, psf, sweeps=SWEEPS)
         reach, most = psf.size / 2, psf_options.max_stars
@@ -171,27 +178,24 @@ def _model(
     data: FloatImage,
     options: PSFOptions,
     sky_options: BackgroundOptions,
-) -> tuple[PSF, Scene, NDArray[np.intp]]:
-    """PSF and scene in turn, from a profile to the full model; sky that comes to light leaves ``data``."""
+) -> tuple[PSF, Scene, NDArray[np.intp], MeshSurface]:
+    """PSF and scene in turn, up to the full model, and the sky that has left ``data`` meanwhile."""
     hint = "Give a PSF file, or a larger or deeper image."
     image, variance, sources, fwhm = seen.image, seen.variance, seen.sources, seen.fwhm
     if not np.isfinite(fwhm):
         raise StarsError(f"PSF of {image.name}", 0, options.min_stars, hint)
-    fwhm = float(np.clip(fwhm, 1.2, 30))
+    fwhm = float(np.clip(fwhm, *SEEING))
     good = image.good
     grid = grid_for(fwhm, options.size, options.sampling)
     chosen = choose_stars(sources, image.shape, fwhm=fwhm, reach=grid.radius, most=options.max_stars)
     if chosen.size < options.min_stars:
         raise StarsError(f"PSF of {image.name}", int(chosen.size), options.min_stars, hint)
-    profile = Moffat(fwhm)
-    psf = moffat_psf(profile, grid)
-    scene = fit_scene(data, variance, good, sources, psf, sweeps=2, psf_error=0.2)
-    stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
-    profile = fit_profile(stamps, grid, profile)
-    psf = moffat_psf(profile, grid)
-    scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=0.1)
-    for step in CROWD_STEPS if seen.crowded else STEPS:
-        data -= _sky_between_stars(scene, good, sky_options)
+    psf, profile, scene = _first_model(seen, data, chosen, grid)
+    level = seen.level * 0.0
+    for step in CROWD_STAGES if seen.crowded else STAGES:
+        sky = _sky_between_stars(scene, good, sky_options)
+        take_off(data, sky)
+        level = level + sky
         if step.chosen_anew:
             most = options.max_stars
             chosen = stars_of_the_crowd(scene.sources, image.shape, fwhm=fwhm, reach=2 * fwhm, most=most)
@@ -200,7 +204,7 @@ def _model(
         order = order_for(chosen.size, options.order)
         # neighbours that nobody can tell apart would bend the profile of a crowd's stars
         prior = profile if seen.crowded else bend(profile, stamps, grid)
-        psf = fit_psf(stamps, grid, order, prior, image.shape, psf)
+        psf = fit_psf(stamps, grid, order, prior, image.shape, psf, step.effort)
         scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=step.psf_error)
         if step.of_model:
             hidden = hidden_sources(scene.residual, data - scene.residual, variance, good, psf, step.of_model)
@@ -211,13 +215,44 @@ def _model(
                     seen.data
                 )  # too few stars for a PSF that holds everywhere: only those that stand out
                 return _model(replace(seen, crowded=False), data, options, sky_options)
-    return psf, scene, chosen
+    return psf, scene, chosen, level
 
 
-def _sky_between_stars(scene: Scene, good: Bool, options: BackgroundOptions) -> FloatImage:
+def _first_model(
+    seen: FirstLook, data: FloatImage, chosen: NDArray[np.intp], grid: Grid
+) -> tuple[PSF, Moffat, Scene]:
+    """A profile for the stars, and the scene of all sources by it.
+
+    The profile needs the chosen stars and what reaches into their stamps, not the whole image.
+    """
+    variance, good, sources = seen.variance, seen.image.good, seen.sources
+    some = np.arange(len(sources)) if seen.crowded else _about(sources, chosen, 2 * grid.radius)
+    within = np.searchsorted(some, chosen)
+    profile = Moffat(float(np.clip(seen.fwhm, *SEEING)))
+    psf = moffat_psf(profile, grid)
+    scene = fit_scene(data, variance, good, sources.take(some), psf, sweeps=2, psf_error=0.2)
+    stamps = star_stamps(scene, variance, good, psf, within, grid.radius)
+    profile = fit_profile(stamps, grid, profile)
+    psf = moffat_psf(profile, grid)
+    # those that were fitted already are nearly where they belong
+    sweeps = 1 if some.size == len(sources) else 2
+    started = scene.sources if some.size == len(sources) else sources
+    return psf, profile, fit_scene(data, variance, good, started, psf, sweeps=sweeps, psf_error=0.1)
+
+
+def _about(sources: Sources, chosen: NDArray[np.intp], reach: float) -> NDArray[np.intp]:
+    """Indices of the chosen sources and all within ``reach`` px along both axes of one, in order."""
+    places = np.column_stack([sources.x, sources.y])
+    near = cKDTree(places[chosen]).query(places, distance_upper_bound=reach, p=np.inf)[0]
+    return np.flatnonzero(np.isfinite(near))
+
+
+def _sky_between_stars(scene: Scene, good: Bool, options: BackgroundOptions) -> MeshSurface:
     """Sky that is left when all stars are taken off with their wings: in crowded fields a better one."""
-    loud = ~good | (np.abs(scene.residual) > 4 * robust_sigma(scene.residual[good]))
-    return background(scene.residual, maximum_filter(loud.view(np.uint8), 5) > 0, options)
+    rest = scene.residual
+    limit = 4 * robust_sigma(sample(rest)[sample(good)])
+    loud = ~good | (rest > limit) | (rest < -limit)
+    return sky_surface(rest, dilated(loud, 5), options)
 
 
 def _consistent(scene: Scene, chosen: NDArray[np.intp], least: int) -> NDArray[np.intp]:

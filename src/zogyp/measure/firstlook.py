@@ -6,16 +6,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, uniform_filter
 
+from zogyp.core.counting import extremes, histogram
+from zogyp.core.filters import filter_row
+from zogyp.core.jit import compiled
+from zogyp.core.meshes import MeshSurface, in_bands
+from zogyp.core.morphology import dilated
 from zogyp.core.spikes import spikes
 from zogyp.errors import PixelError
 from zogyp.image import Flag, FloatImage, Image
-from zogyp.measure.background import background
+from zogyp.measure.background import sky_surface
 from zogyp.measure.crowd import is_crowd, sized_in_crowd
+from zogyp.measure.detection import find_sources
 from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, quantum, sky_noise
-from zogyp.measure.robust import lower_sigma, robust_sigma
-from zogyp.measure.sources import Sources, find_sources, with_fixed_apertures
+from zogyp.measure.robust import lower_sigma, robust_sigma, sample, typical
+from zogyp.measure.sources import Sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions
 
 Bool = NDArray[np.bool_]
@@ -24,6 +29,7 @@ BROAD = 4.0  # px, seeing beyond which a second detection is worth its time
 SPILT = 1  # px that charge spills from a saturated pixel to its neighbours
 INTERPOLATED = 4  # px that an interpolated core spoils: what was filled in for it was too low by thousands
 AS_EXPECTED = 0.05  # relative difference of the noise from that of photons and read-out
+STEP = 7  # rows of which one tells as much as all
 COVERED = 1.3  # sigma of single pixels beyond which a mean of nine pixels is under a source
 
 
@@ -37,7 +43,7 @@ class FirstLook:
         With saturated pixels marked.
     data : ndarray, float32, (ny, nx)
         Pixels without the sky [ADU]; unusable ones are 0, saturated ones as they are.
-    level : ndarray, float32, (ny, nx)
+    level : MeshSurface
         The sky [ADU].
     noise : SkyNoise
     variance : ndarray, float32, (ny, nx)
@@ -54,7 +60,7 @@ class FirstLook:
 
     image: Image
     data: FloatImage
-    level: FloatImage
+    level: MeshSurface
     noise: SkyNoise
     variance: FloatImage
     sources: Sources
@@ -88,13 +94,13 @@ def look(
     sources, fwhm, crowded = _sources(data, bad, noise, detect, image)
     if image.variance is not None:
         noise = from_variance(image.variance, ~bad, data, image.gain)
-    told = noise.sigma
+    told = noise.sigma.typical
     if np.isfinite(fwhm) and not image.resampled and not _is_photon_noise(image, noise, level):
         noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
     if detect.cosmic_rays and np.isfinite(fwhm) and not image.resampled:  # what is resampled is sharp no more
         image, sources = _without_spikes(image, data, noise, sources, fwhm)
         bad = ~image.good
-    variance = _variance(image, noise, data, float(noise.sigma[0, 0] / told[0, 0]) ** 2)
+    variance = _variance(image, noise, data, (noise.sigma.typical / told) ** 2)
     noise = _explained(image, noise, data, bad)
     data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
     notes = image.notes + notes + noise.notes
@@ -105,22 +111,22 @@ def _explained(image: Image, noise: SkyNoise, data: FloatImage, bad: Bool) -> Sk
     """The noise with what is known of its parts."""
     good = ~bad
     if image.resampled:
-        single = lower_sigma((data / noise.sigma)[good])
+        single = lower_sigma((data[::STEP] / noise.sigma.plane()[::STEP])[good[::STEP]])
         return replace(noise, correlation=max(1.0, 1 / single) if single > 0 else 1.0)
-    return replace(noise, quantum=quantum(image.data[good]))
+    return replace(noise, quantum=quantum(sample(image.data)[sample(good)]))
 
 
-def _is_photon_noise(image: Image, noise: SkyNoise, level: FloatImage) -> bool:
+def _is_photon_noise(image: Image, noise: SkyNoise, level: MeshSurface) -> bool:
     """Whether the pixels' noise is that of sky and read-out, so that the pixels are the detector's own.
 
     Nobody has interpolated them: whatever looks like correlated noise is unresolved light.
     """
     if image.gain is None or image.read_noise is None or image.variance is not None:
         return False
-    expected = float(np.median(level)) / image.gain + (image.read_noise / image.gain) ** 2
+    expected = level.typical / image.gain + (image.read_noise / image.gain) ** 2
     if not expected > 0:
         return False
-    return abs(float(np.median(noise.sigma)) / float(np.sqrt(expected)) - 1) < AS_EXPECTED
+    return abs(noise.sigma.typical / float(np.sqrt(expected)) - 1) < AS_EXPECTED
 
 
 def _without_spikes(
@@ -154,20 +160,24 @@ def _crowded(data: FloatImage, bad: Bool, noise: SkyNoise, fwhm: float, image: I
     """Whether the light of stars runs together, be the noise of pixels correlated or not."""
     if image.variance is not None:
         noise = from_variance(image.variance, ~bad, data, image.gain)
-    if not is_crowd(data, bad, float(np.median(noise.sigma)), fwhm):
+    if not is_crowd(data, bad, noise.sigma.typical, fwhm):
         return False
-    return is_crowd(data, bad, float(np.median(at_seeing(noise, data, bad, fwhm, True).sigma)), fwhm)
+    return is_crowd(data, bad, at_seeing(noise, data, bad, fwhm, True).sigma.typical, fwhm)
 
 
 def _detect(
-    data: FloatImage, sigma: FloatImage, bad: Bool, options: DetectOptions, fwhm: float = FIRST_FILTER
+    data: FloatImage, sigma: MeshSurface, bad: Bool, options: DetectOptions, fwhm: float = FIRST_FILTER
 ) -> Sources:
-    """Sources by sep, or by SExtractor where asked."""
+    """Sources by our own detection, or by another where asked."""
     if options.detector == "sextractor":
         from zogyp.measure.astromatic import sextractor_sources  # an external program, only where asked
 
-        return sextractor_sources(data, sigma, bad, options)[0]
-    return find_sources(data, sigma, bad, options, fwhm)[0]
+        return sextractor_sources(data, sigma.plane(), bad, options)
+    if options.detector == "sep":
+        from zogyp.measure.sepsources import sep_sources
+
+        return sep_sources(data, sigma.plane(), bad, options, fwhm)
+    return find_sources(data, sigma, bad, options, fwhm)
 
 
 def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
@@ -175,7 +185,7 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     level = image.saturation
     if level is None:
-        level = _plateau(image.data[image.good])
+        level = _plateau(image.data, image.good)
         if level is not None:
             notes = (f"saturation unknown: {level:.6g} taken, where the brightest pixels pile up",)
     if level is None:
@@ -185,21 +195,21 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
     if not full.any():
         return replace(image, saturation=level), notes
     spilt = INTERPOLATED if image.resampled else SPILT
-    full = maximum_filter(full.view(np.uint8), 2 * spilt + 1) > 0
+    full = dilated(full, 2 * spilt + 1)
     mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
     return replace(image, mask=mask, saturation=level), notes
 
 
-def _plateau(values: FloatImage) -> float | None:
+def _plateau(data: FloatImage, good: Bool) -> float | None:
     """Level at which the brightest pixels pile up, if they do.
 
     Cores of stars have ever fewer pixels towards their peaks; a pile of them in the upper half of the
     range is saturation, be it sharp or smeared by resampling.
     """
-    top, low = float(values.max()), float(np.median(values))
+    top, low = extremes(data, good)[1], typical(np.median, data, good)
     if not top > low:
         return None
-    counts, edges = np.histogram(values, bins=50, range=(low, top))  # two per cent of the range each
+    counts = histogram(data, good, low, top, 50)  # two per cent of the range each
     pile = counts[:-1] + counts[1:]
     level = None
     for i in range(25, pile.size):
@@ -208,30 +218,55 @@ def _plateau(values: FloatImage) -> float | None:
             start = i
             while counts[start - 1] > 2.5 * below + 2:
                 start -= 1
-            level = float(edges[start])
+            level = low + start * (top - low) / counts.size
     return level
 
 
-def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, FloatImage, SkyNoise]:
+def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, MeshSurface, SkyNoise]:
     """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
-    filled = np.where(bad, np.float32(0), image.data)
-    filled[bad] = np.median(image.data[~bad])
-    if float(filled.max()) == float(filled.min()):
+    data = np.array(image.data, dtype=np.float32, order="C")
+    data[bad] = typical(np.median, data, ~bad)
+    if float(data.max()) == float(data.min()):
         raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
-    known = {"gain": image.gain, "read_noise": image.read_noise}
-    level = background(filled, bad, options)
-    sigma = robust_sigma(high_pass(filled, 3.0)[~bad])
+    level = sky_surface(data, bad, options)
+    sigma = typical(robust_sigma, high_pass(data, 3.0), ~bad)
     if not sigma > 0:
         raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
-    bright = uniform_filter(filled - level, 3) > COVERED * sigma
-    covered = bad | (maximum_filter(bright.view(np.uint8), 9) > 0)
+    covered = _covered(data, level, COVERED * sigma)
+    covered |= bad
     if covered.mean() < 0.9:
-        level = background(filled, covered, options)
-    data = filled - level
+        level = sky_surface(data, covered, options)
     saturated = bad & ((image.mask & np.uint16(Flag.NO_DATA | Flag.BAD)) == 0)
-    data[saturated] = image.data[saturated] - level[saturated]
-    noise = sky_noise(data, level, bad, fwhm=3.0, **known)
-    return data.astype(np.float32), level, noise
+    data[saturated] = image.data[saturated]
+    take_off(data, level)
+    noise = sky_noise(data, level, bad, fwhm=3.0, gain=image.gain, read_noise=image.read_noise)
+    return data, level, noise
+
+
+def _covered(data: FloatImage, level: MeshSurface, limit: float) -> Bool:
+    """Pixels near to where a mean of nine stands out of the level."""
+    bright = np.empty(data.shape, dtype=np.bool_)
+    for rows, sky in in_bands(level):
+        _bright(data, sky, rows.start, limit, bright)
+    return dilated(bright, 9)
+
+
+@compiled
+def _bright(data: FloatImage, level: FloatImage, first: int, limit: float, out: Bool) -> None:
+    """Where the mean of nine pixels is ``limit`` above the level, in its rows, from row ``first`` on."""
+    nx = data.shape[1]
+    taps = np.full(3, np.float32(1 / 3), np.float32)
+    line, row = np.empty(nx + 3, np.float32), np.empty(nx, np.float32)
+    for i in range(level.shape[0]):
+        filter_row(data, taps, first + i, line, row)
+        for x in range(nx):
+            out[first + i, x] = row[x] - level[i, x] > limit
+
+
+def take_off(data: FloatImage, level: MeshSurface) -> None:
+    """Subtract a surface from an image in place."""
+    for rows, sky in in_bands(level):
+        data[rows] -= sky
 
 
 def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) -> FloatImage:
@@ -239,5 +274,5 @@ def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) ->
     if image.variance is None:
         return noise.variance(data)
     usable = image.good & (image.variance > 0)
-    typical = np.float32(np.median(image.variance[usable]))
-    return np.where(usable, image.variance, typical) * np.float32(factor)
+    usual = np.float32(typical(np.median, image.variance, usable))
+    return np.where(usable, image.variance, usual) * np.float32(factor)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
-from zogyp.core.filters import separable
+from zogyp.core.filters import box, filter_row, gaussian, gaussian_taps, separable
+from zogyp.core.jit import compiled
+from zogyp.core.meshes import MeshSurface, in_bands
+from zogyp.core.morphology import dilated
 from zogyp.image import FloatImage
-from zogyp.measure.background import spread_table
+from zogyp.measure.background import over_image, split_evenly
 from zogyp.measure.robust import lower_sigma, robust_sigma
 
 # second and fourth differences: no power at low frequencies, where stars have theirs
 _SECOND = np.array([1.0, -2.0, 1.0])
 _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 STRIPS_PIXELS = 4_000_000
+MANY = 2_000_000  # pixels beyond which a fourth of them tells as well
 SMOOTHED = 1.0  # px, standard deviation of the Gaussian under which light is told from noise
 COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
 BANDS_ERROR = 1.4  # / sqrt(pixels): standard deviation of the bands' ratio where the noise is white
@@ -31,8 +34,8 @@ class SkyNoise:
 
     Attributes
     ----------
-    sigma : ndarray, float32, (ny, nx)
-        Standard deviation of the sky and read noise in each pixel [ADU].
+    sigma : MeshSurface
+        Standard deviation of the sky and read noise in a pixel [ADU].
     gain : float or None
         [e-/ADU] that turns light of sources into variance; None when they add none that can be seen.
     notes : tuple of str
@@ -43,7 +46,7 @@ class SkyNoise:
         Step between the values that pixels can have [ADU]; its noise is in ``sigma``. 0: none was found.
     """
 
-    sigma: FloatImage
+    sigma: MeshSurface
     gain: float | None
     notes: tuple[str, ...] = ()
     correlation: float = 1.0
@@ -51,13 +54,35 @@ class SkyNoise:
 
     def variance(self, source: FloatImage) -> FloatImage:
         """Variance per pixel [ADU²] of sky plus the photons of ``source`` [ADU]."""
-        v = self.sigma * self.sigma
-        if self.gain is not None:
-            # a pixel's own noise is not light: it counts only where a mean over neighbours stands out
-            smooth = gaussian_filter(source, SMOOTHED, truncate=3.0)
-            floor = np.float32(2 / (2 * np.sqrt(np.pi) * SMOOTHED)) * self.sigma
-            v += np.where(smooth > floor, np.maximum(source, 0), 0) / np.float32(self.gain)
-        return v
+        out = np.empty(source.shape, np.float32)
+        taps, per_adu = gaussian_taps(SMOOTHED, 3.0), 0.0 if self.gain is None else 1 / self.gain
+        # a pixel's own noise is not light: it counts only where a mean over neighbours stands out
+        floor = 2 / (2 * np.sqrt(np.pi) * SMOOTHED)
+        source = np.ascontiguousarray(source)
+        for rows, sigma in in_bands(self.sigma):
+            _variance(source, taps, sigma, rows.start, (floor, per_adu), out)
+        return out
+
+
+@compiled
+def _variance(
+    source: FloatImage,
+    taps: FloatImage,
+    sigma: FloatImage,
+    first: int,
+    how: tuple[float, float],
+    out: FloatImage,
+) -> None:
+    """Rows from ``first`` on: sigma², and source times how[1] where its mean is above how[0] sigma."""
+    nx = source.shape[1]
+    floor, per_adu = np.float32(how[0]), np.float32(how[1])
+    line, smooth = np.empty(nx + taps.size, np.float32), np.empty(nx, np.float32)
+    for i in range(sigma.shape[0]):
+        filter_row(source, taps, first + i, line, smooth)
+        for x in range(nx):
+            s = sigma[i, x]
+            light = max(source[first + i, x], np.float32(0)) if smooth[x] > floor * s else np.float32(0)
+            out[first + i, x] = s * s + per_adu * light
 
 
 def at_seeing(
@@ -80,21 +105,22 @@ def at_seeing(
     told_gain : bool
         The gain was given: it holds at all frequencies; an estimated one shares the pixels' fate.
     """
-    (data, told), bad = _strips((data, noise.sigma), bad)
-    normal = data / told
+    bands = strips(bad.shape)
+    normal = np.concatenate([data[a:b] / noise.sigma.rows(a, b) for a, b in bands])
+    bad = _apart(bad, bands)
     smooth_sigma = max(fwhm, 1.5) / 2.3548
-    smooth = gaussian_filter(normal, smooth_sigma, truncate=3.0)
+    smooth = gaussian(normal, smooth_sigma, 3.0)
     good = ~bad
     loud = bad | (np.abs(normal) > 4 * lower_sigma(normal[good])) | (smooth > 2.5 * lower_sigma(smooth[good]))
     near = 2 * int(np.ceil(1.5 * fwhm)) + 1
-    quiet = maximum_filter(loud.view(np.uint8), near, mode="constant", cval=1) == 0  # filters end at the rim
+    quiet = ~dilated(loud, near, border=True)  # filters end at the rim
     n_quiet = int(quiet.sum())
     if n_quiet < 5000:
         return noise
-    bands = [robust_sigma(high_pass(normal, scale)[quiet]) for scale in (2.0, 4.0)]
+    fine, coarse = (robust_sigma(high_pass(normal, scale)[quiet]) for scale in (2.0, 4.0))
     white = 2 * np.sqrt(np.pi) * smooth_sigma
     ratio = lower_sigma(smooth[quiet]) * white
-    difference = abs(bands[1] / bands[0] - 1)
+    difference = abs(coarse / fine - 1)
     if difference < max(COLOURED, 3 * BANDS_ERROR / np.sqrt(n_quiet)) or ratio < 1.02:
         return noise
     note = (
@@ -102,7 +128,7 @@ def at_seeing(
         "scale, which is what counts (was the image resampled?)"
     )
     gain = noise.gain if told_gain or noise.gain is None else noise.gain / ratio**2
-    return SkyNoise(noise.sigma * np.float32(ratio), gain, (*noise.notes, note), ratio)
+    return SkyNoise(noise.sigma * ratio, gain, (*noise.notes, note), ratio)
 
 
 def quantum(values: FloatImage) -> float:
@@ -126,10 +152,12 @@ def from_variance(
     variance: FloatImage, good: NDArray[np.bool_], data: FloatImage, gain: float | None
 ) -> SkyNoise:
     """The sky's noise where the variance of every pixel was given: the variance of its fainter half."""
+    some = np.s_[:: 1 + (data.size > MANY), :: 1 + (data.size > MANY)]
+    good, data, sigma = good[some], data[some], np.sqrt(np.maximum(variance[some], 0))
     low = good & (data <= np.median(data[good]))
-    sigma = np.sqrt(np.maximum(variance, 0))
     typical = float(np.median(sigma[low]))
-    return SkyNoise(mesh_table(sigma, low, typical, lambda v: float(np.median(v))), gain)
+    table = mesh_table(sigma, low, typical, lambda v: float(np.median(v))).table
+    return SkyNoise(over_image(table, variance.shape), gain)
 
 
 def high_pass(data: FloatImage, fwhm: float) -> FloatImage:
@@ -143,7 +171,7 @@ def high_pass(data: FloatImage, fwhm: float) -> FloatImage:
 
 def sky_noise(
     data: FloatImage,
-    sky: FloatImage,
+    sky: MeshSurface,
     bad: NDArray[np.bool_],
     *,
     fwhm: float,
@@ -156,7 +184,7 @@ def sky_noise(
     ----------
     data : ndarray, float32, (ny, nx)
         Pixels with the background taken off [ADU], finite.
-    sky : ndarray, float32, (ny, nx)
+    sky : MeshSurface
         The background that was taken off [ADU].
     bad : ndarray, bool, (ny, nx)
         Unusable pixels.
@@ -172,16 +200,17 @@ def sky_noise(
     level, else from a coarse map of the same.
     """
     notes: list[str] = []
-    (part,), part_bad = _strips((data,), bad)
+    bands = strips(bad.shape)
+    part, part_bad = np.concatenate([data[a:b] for a, b in bands]), _apart(bad, bands)
     h, level, clean = _frequencies(part, part_bad, fwhm)
     blank, global_sigma = _blank_sigma(h, level, clean)
-    predicted = None
+    predicted, ratio = None, 0.0
     if gain is not None:
         noise = 0.0 if read_noise is None else read_noise / gain
-        predicted = np.maximum(sky, 0) / np.float32(gain) + np.float32(noise**2)
-        ratio = global_sigma**2 / float(np.median(predicted[::5, ::5])) if predicted.max() > 0 else np.inf
-    if predicted is not None and 0.6 < ratio < 1.6 and predicted.min() > 0:
-        sigma = np.sqrt(predicted * np.float32(ratio))
+        predicted = replace(sky, table=np.maximum(sky.table, 0) / gain + noise**2, cubic=False)
+        ratio = global_sigma**2 / predicted.typical if predicted.table.max() > 0 else np.inf
+    if predicted is not None and 0.6 < ratio < 1.6 and predicted.table.min() > 0:
+        sigma = replace(predicted, table=np.sqrt(predicted.table * ratio))
         if abs(ratio - 1) > 0.1:
             notes.append(
                 f"sky variance is {ratio:.2f} of what the gain"
@@ -189,39 +218,36 @@ def sky_noise(
                 + "; the measured one is used"
             )
     else:
-        if part is not data:
+        whole = (h, blank)
+        if len(bands) > 1:
             h_all, level_all, clean_all = _frequencies(data, bad, fwhm)
-            blank, _ = _blank_sigma(h_all, level_all, clean_all)
-            sigma = mesh_table(h_all, blank, global_sigma, robust_sigma)
-        else:
-            sigma = mesh_table(h, blank, global_sigma, robust_sigma)
+            whole = h_all, _blank_sigma(h_all, level_all, clean_all)[0]
+        sigma = mesh_table(*whole, global_sigma, robust_sigma)
         if gain is not None:
             notes.append("sky noise measured, not predicted: gain and background do not explain it")
     if gain is None:
         gain, note = _estimate_gain(h, level, clean, global_sigma, sky)
         notes.append(note)
-    return SkyNoise(sigma=sigma.astype(np.float32), gain=gain, notes=tuple(notes))
+    return SkyNoise(sigma=sigma, gain=gain, notes=tuple(notes))
 
 
-def _strips(
-    planes: tuple[FloatImage, ...], bad: NDArray[np.bool_]
-) -> tuple[tuple[FloatImage, ...], NDArray[np.bool_]]:
-    """Of a large image eight strips of rows, enough for any statistic of its noise; else the whole.
-
-    Where two strips meet pixels count as bad.
-    """
-    ny, nx = bad.shape
+def strips(shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """Of a large image eight strips of rows (from, to), enough for any statistic of its noise; else all."""
+    ny, nx = shape
     height = STRIPS_PIXELS // (8 * nx)
     if ny < 16 * height or height < 32:
-        return planes, bad
-    first = np.linspace(0, ny - height, 8).astype(int)
-    cut = tuple(np.concatenate([p[y : y + height] for y in first]) for p in planes)
-    parts = []
-    for y in first:
-        part = bad[y : y + height].copy()
+        return [(0, ny)]
+    return [(int(y), int(y) + height) for y in np.linspace(0, ny - height, 8).astype(int)]
+
+
+def _apart(bad: NDArray[np.bool_], bands: list[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Bad pixels of strips one after another; those where two strips meet count as bad."""
+    if len(bands) == 1:
+        return bad
+    parts = [bad[a:b].copy() for a, b in bands]
+    for part in parts:
         part[:4] = part[-4:] = True
-        parts.append(part)
-    return cut, np.concatenate(parts)
+    return np.concatenate(parts)
 
 
 def _frequencies(
@@ -229,8 +255,7 @@ def _frequencies(
 ) -> tuple[FloatImage, FloatImage, NDArray[np.bool_]]:
     """The highest frequencies, the local level, and where neither met a bad pixel."""
     reach = 2 if fwhm > 2.7 else 1
-    near = maximum_filter(bad.view(np.uint8), 2 * reach + 1, mode="constant", cval=1)
-    return high_pass(data, fwhm), uniform_filter(data, 5), near == 0
+    return high_pass(data, fwhm), box(data, 5), ~dilated(bad, 2 * reach + 1, border=True)
 
 
 def _blank_sigma(
@@ -247,22 +272,20 @@ def _blank_sigma(
 
 def mesh_table(
     plane: FloatImage, use: NDArray[np.bool_], typical: float, statistic: Callable[[FloatImage], float]
-) -> FloatImage:
+) -> MeshSurface:
     """Smooth map of a statistic over coarse meshes; ``typical`` where too few pixels are usable."""
-    ny, nx = plane.shape
-    my, mx = max(1, round(ny / 256)), max(1, round(nx / 256))
-    table = np.full((my, mx), typical)
-    for j, rows in enumerate(np.array_split(np.arange(ny), my)):
-        for i, columns in enumerate(np.array_split(np.arange(nx), mx)):
-            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            values = plane[box][use[box]]
-            if values.size > 2000:
-                table[j, i] = statistic(values)
-    return spread_table(table, (ny, nx))
+    rows, columns = (split_evenly(n, max(1, round(n / 256))) for n in plane.shape)
+    table = np.full((rows.size - 1, columns.size - 1), typical)
+    for j, i in np.ndindex(*table.shape):
+        mesh = np.s_[rows[j] : rows[j + 1], columns[i] : columns[i + 1]]
+        values = plane[mesh][use[mesh]]
+        if values.size > 2000:
+            table[j, i] = statistic(values)
+    return over_image(table, plane.shape)
 
 
 def _estimate_gain(
-    h: FloatImage, level: FloatImage, clean: NDArray[np.bool_], sigma: float, sky: FloatImage
+    h: FloatImage, level: FloatImage, clean: NDArray[np.bool_], sigma: float, sky: MeshSurface
 ) -> tuple[float | None, str]:
     """Gain from how the noise grows with light (photon transfer within one image)."""
     edges = sigma * np.array([-1.0, 0.5, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60])
@@ -283,7 +306,7 @@ def _estimate_gain(
         if solution[1] > 5 * error:
             gain = 1.0 / (solution[1] * sigma)
             return gain, f"gain unknown: {gain:.3g} e-/ADU estimated from how noise grows with light"
-    typical = float(np.median(sky[::5, ::5]))
+    typical = sky.typical
     if typical > 3 * sigma:
         gain = typical / sigma**2
         return gain, f"gain unknown: {gain:.3g} e-/ADU assumed, as if all noise were photons of the sky"

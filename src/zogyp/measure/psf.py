@@ -15,12 +15,13 @@ from scipy.ndimage import spline_filter
 from scipy.optimize import least_squares
 
 from zogyp.core.psfmodel import PSF, SPLINE, polynomial
-from zogyp.core.stamps import stack_draw
+from zogyp.core.stacks import stack_draw
 from zogyp.measure.moffat import Moffat, fit_moffat, moffat_from, parameters_of
 from zogyp.measure.psf_solver import Grid, Group, Profile, Solver, StarStamps, flux_and_sky
 
 F8 = NDArray[np.float64]
 ROUNDS = 3  # of: fit, judge outliers, estimate the priors' widths
+STEPS = 15  # of conjugate gradients in each round
 WHOLE_STARS = 128  # brightest stars that are fitted to the edge of their stamps
 USUAL_WINGS = 0.6  # ln(beta - 1.2) of seeing-limited stars
 WINGS_SPREAD = 0.25
@@ -87,6 +88,7 @@ def fit_psf(
     prior: Profile,
     shape: tuple[int, int],
     start: PSF | None = None,
+    steps: int = STEPS,
 ) -> PSF:
     """The PSF that fits the stars best.
 
@@ -103,6 +105,8 @@ def fit_psf(
         Of the image; x and y are scaled to -1…1.
     start : PSF or None
         An earlier fit of the same grid to begin from.
+    steps : int
+        Of conjugate gradients; fewer than `STEPS` for a PSF that is not the last.
 
     Returns
     -------
@@ -119,10 +123,10 @@ def fit_psf(
         planes = back @ start.coefficients.reshape(len(back), -1)
         solver.deviation = planes.reshape(solver.mean.shape) - solver.mean
     for _ in range(ROUNDS):
-        solver.solve()
+        solver.solve(steps)
         solver.judge()
     planes = np.linalg.solve(back, solver.planes.reshape(len(back), -1)).reshape(solver.planes.shape)
-    return _as_psf(planes, solver, order, scale)
+    return _as_psf(planes, solver, order, scale, np.linalg.inv(back))
 
 
 def _groups(stars: StarStamps, terms: F8, grid: Grid, fwhm: float) -> list[Group]:
@@ -136,8 +140,11 @@ def _groups(stars: StarStamps, terms: F8, grid: Grid, fwhm: float) -> list[Group
     return groups
 
 
-def _as_psf(planes: F8, solver: Solver, order: int, scale: tuple[float, float]) -> PSF:
-    """Values of the fitted coefficients, unit sum of the constant term, and the variance."""
+def _as_psf(planes: F8, solver: Solver, order: int, scale: tuple[float, float], back: F8) -> PSF:
+    """Values of the fitted coefficients, unit sum of the constant term, and their variance.
+
+    The solver's terms are the monomials times ``back``.
+    """
     grid = solver.grid
     centre = stack_draw(planes[:1], np.zeros(1), np.zeros(1), np.ones((1, 1)), grid.radius, grid.sampling)
     total = float(centre.sum())
@@ -153,6 +160,7 @@ def _as_psf(planes: F8, solver: Solver, order: int, scale: tuple[float, float]) 
         fwhm=fwhm,
         n_stars=sum(len(g.stars.x) for g in solver.groups),
         chi2=solver.chi2,
+        term_covariance=(back * solver.term_variance) @ back.T * (grid.sampling / total) ** 2,
     )
 
 

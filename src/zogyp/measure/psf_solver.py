@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 
 from zogyp.core.psfmodel import SPLINE
-from zogyp.core.stamps import stack_draw, stack_transpose
+from zogyp.core.stacks import stack_draw, stack_normal, stack_transpose
 from zogyp.measure.robust import CHI2_MEDIAN, excess_variance
 
 F8 = NDArray[np.float64]
@@ -102,6 +102,11 @@ class Group:
         s = self.stars
         return stack_transpose(stamps, s.x, s.y, terms, self.grid.k, self.grid.sampling)
 
+    def normal(self, planes: F8, weight: F4) -> F4:
+        """The transpose of ``weight`` times what the planes draw."""
+        s = self.stars
+        return stack_normal(planes.astype(np.float32), s.x, s.y, self.terms, weight, self.grid.sampling)
+
     def variance(self, excess: F8) -> F4:
         """Noise, with the scatter of the PSF among stars."""
         v: F4 = self.stars.variance + self.flux**2 * excess[self.rings].astype(np.float32)
@@ -184,7 +189,13 @@ class Solver:
         )
         return fit
 
-    def solve(self, steps: int = 15) -> None:
+    @property
+    def term_variance(self) -> F8:
+        """Variance that the fit leaves open in each term's plane, summed over its points."""
+        summed: F8 = (1 / (self.information + 1 / self.tau2)).sum(axis=(1, 2))
+        return summed
+
+    def solve(self, steps: int) -> None:
         """Preconditioned conjugate gradients for the deviations."""
         zero = np.zeros_like(self.mean)
         fws: list[F4] = []
@@ -201,7 +212,7 @@ class Solver:
         def normal(z: F8) -> F8:
             out: F8 = z / self.tau2
             for g, fw in zip(self.groups, fws, strict=True):
-                out += g.transpose(fw * g.draw(z), g.terms)
+                out += g.normal(z, fw)
             return out
 
         inverse = 1 / (information + 1 / self.tau2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 
 from zogyp.core.psfmodel import SPLINE
-from zogyp.core.stamps import stack_draw
+from zogyp.core.stacks import stack_draw
 from zogyp.measure.moffat import Moffat
 from zogyp.measure.psf_solver import Grid, StarStamps, flux_and_sky
 

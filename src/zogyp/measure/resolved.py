@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from zogyp.measure.exposure import Exposure
 from zogyp.measure.sources import RADIUS_TO_FWHM, local_size
@@ -22,9 +23,10 @@ def resolved(exposure: Exposure) -> Bool:
     stellar = local_size(s.take(exposure.stars), exposure.image.shape, s)
     large = (s.radius > RESOLVED * stellar) & (s.flux > RESOLVED_SNR * s.flux_err) & ~s.saturated
     large &= s.radius < 5 * RADIUS_TO_FWHM * stellar  # no nebula, and no patch of sky
-    for i in np.flatnonzero(large):
-        distance = np.hypot(s.x - s.x[i], s.y - s.y[i])
-        near = (distance < LONELY * exposure.psf.fwhm) & (s.flux > 0.1 * s.flux[i])
-        large[i] = near.sum() == 1
+    places = np.column_stack([s.x, s.y])
+    chosen = np.flatnonzero(large)
+    near = cKDTree(places).query_ball_point(places[chosen], LONELY * exposure.psf.fwhm) if chosen.size else []
+    for i, others in zip(chosen, near, strict=True):
+        large[i] = (s.flux[others] > 0.1 * s.flux[i]).sum() == 1
     result: Bool = large
     return result

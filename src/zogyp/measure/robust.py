@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,12 +13,24 @@ ENOUGH = 1_000_000
 CHI2_MEDIAN = 0.454936423119572  # of one degree of freedom
 
 
+def sample(a: NDArray[Any]) -> NDArray[Any]:
+    """A million values at most, evenly taken of all: they tell medians and spreads to 0.1 per cent."""
+    step = max(1, a.size // ENOUGH)
+    return a.ravel()[:: step | 1]  # odd, so as not to walk down the same columns
+
+
+def typical(statistic: Callable[[NDArray[Any]], Any], plane: NDArray[Any], use: NDArray[np.bool_]) -> float:
+    """A statistic of a `sample` of the pixels to be used; of all of them where it holds none."""
+    some = sample(plane)[sample(use)]
+    return float(statistic(some if some.size else plane[use]))
+
+
 def robust_sigma(a: NDArray[np.floating]) -> float:
     """Standard deviation of a normal distribution with the median absolute deviation of ``a``.
 
-    Of a million values at most, evenly taken: their spread is known to 0.1 per cent.
+    Of a `sample` of them.
     """
-    a = a.ravel()[:: max(1, a.size // ENOUGH)]
+    a = sample(a)
     return float(MAD_TO_SIGMA * np.median(np.abs(a - np.median(a)))) if a.size else float("nan")
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core.psfmodel import PSF
-from zogyp.core.stamps import add_stars, cut_stamps, stack_draw, sweep
+from zogyp.core.stacks import stack_draw
+from zogyp.core.stamps import add_stars, cut_stamps, sweep
 from zogyp.image import FloatImage
 from zogyp.measure.psf_solver import StarStamps
 from zogyp.measure.sources import Sources
@@ -107,7 +108,8 @@ def star_stamps(
     distance = np.maximum(np.abs(reach)[:, None], np.abs(reach)[None, :])
     drawn = distance[None] <= scene.radius[index][:, None, None]  # what was taken off, no more
     data += np.where(drawn, model * flux[:, None, None].astype(np.float32), 0)
-    v = cut_stamps(np.where(good, variance, np.float32(np.inf)), x, y, radius, np.inf)
+    v = cut_stamps(variance, x, y, radius, np.inf)
+    v[cut_stamps(good.view(np.uint8), x, y, radius, 0.0) == 0] = np.inf
     return StarStamps(data=data, variance=v, x=x, y=y, flux=flux)
 
 

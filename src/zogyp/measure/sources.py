@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from zogyp.core.apertures import circles, half_radii
 from zogyp.core.psfmodel import polynomial
 from zogyp.image import FloatImage
-from zogyp.options import DetectOptions
 
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 RADIUS_TO_FWHM = 1.6  # FWHM over half-light radius of seeing-limited stars within two FWHM
-SHARPEST = 0.15  # of the peak that the mean of two opposite neighbours has at least, with a PSF of 1.4 px
+KERNEL = 0.06  # relative width by which sizes are smoothed
 FEIGNED = 0.65  # of the size that nine tenths of the bright sources exceed: no star is below
 ALIKE = 1.25  # median over that size, up to which the bright sources are of one kind
+SIZED = 5000  # brightest sources whose sizes tell the seeing
 LADDER = (30, 15, 8, 5)  # S/N above which stars are looked for, the best first
-MERGED = 1  # sep's flag of a deblended source
-PIXEL_STACK = 10_000_000  # pixels above threshold that sep may hold, or all there are, as in a crowd
 
 
 @dataclass(frozen=True)
@@ -63,74 +61,6 @@ class Sources:
         return Sources(*(np.concatenate(p) for p in pairs))
 
 
-def find_sources(
-    data: FloatImage,
-    sigma: FloatImage,
-    bad: Bool,
-    options: DetectOptions = DetectOptions(),
-    fwhm: float = 2.5,
-) -> tuple[Sources, NDArray[np.int32]]:
-    """Detect sources by sep, brightest first, and the map of their pixels.
-
-    Parameters
-    ----------
-    data : ndarray, float32, (ny, nx)
-        Pixels with the background taken off [ADU]; saturated ones may stay in.
-    sigma : ndarray, float32, (ny, nx)
-        Standard deviation of the sky [ADU].
-    bad : ndarray, bool, (ny, nx)
-        Pixels not to be trusted: saturated, masked.
-    fwhm : float
-        Of the Gaussian filter [px].
-
-    Returns
-    -------
-    Sources
-        Without those sharper than any PSF: cosmic rays and hot pixels.
-    ndarray, int32, (ny, nx)
-        0 where there is no source.
-    """
-    scaled = np.ascontiguousarray(data / sigma, dtype=np.float32)  # any unit becomes sigma
-    sep.set_extract_pixstack(max(min(PIXEL_STACK, data.size + 1), data.size // 4))
-    sep.set_sub_object_limit(4096)
-    kernel = _gaussian(fwhm)
-    gain = float(kernel.sum() / np.sqrt((kernel**2).sum()))  # in S/N of a broad source, over single pixels
-    found, segments = sep.extract(
-        scaled,
-        options.threshold / min(gain, 4.0),
-        filter_kernel=kernel,
-        minarea=5,
-        deblend_nthresh=32,
-        deblend_cont=0.003,
-        segmentation_map=True,
-    )
-    x, y = found["x"].astype(np.float64), found["y"].astype(np.float64)
-    # the peak is a better first position than the barycentre of a blend
-    blended = (np.hypot(x - found["xpeak"], y - found["ypeak"]) > 1.5) & (found["flag"] & MERGED > 0)
-    x[blended], y[blended] = found["xpeak"][blended], found["ypeak"][blended]
-    significant = found["peak"] * np.sqrt(found["npix"]) > options.threshold
-    unit = sigma[found["ypeak"], found["xpeak"]].astype(np.float64)
-    flux = found["flux"] * unit
-    touched = np.unique(segments[bad & (segments > 0)])
-    saturated = np.zeros(len(found) + 1, dtype=bool)
-    saturated[touched] = True
-    reach = np.clip(6 * found["a"], 6, 40)
-    radius, _ = sep.flux_radius(scaled, x, y, reach, 0.5, normflux=found["flux"], mask=bad, subpix=5)
-    order = np.argsort(-flux, kind="stable")
-    significant &= ~_sharp(scaled, found["xpeak"], found["ypeak"])
-    order = order[significant[order] & np.isfinite(flux[order])]
-    sources = Sources(
-        x=x[order],
-        y=y[order],
-        flux=flux[order],
-        flux_err=(np.sqrt(found["npix"]) * unit)[order],
-        peak=(found["peak"] * unit)[order],
-        radius=np.asarray(radius, dtype=np.float64)[order],
-        saturated=saturated[1:][order],
-    )
-    return sources, segments
-
-
 def seeing(sources: Sources) -> float:
     """First guess of the FWHM [px] from the sizes of well-exposed sources: the stellar locus."""
     use = ~sources.saturated & (sources.radius > 0.5) & (sources.flux > 15 * sources.flux_err)
@@ -140,41 +70,21 @@ def seeing(sources: Sources) -> float:
     return RADIUS_TO_FWHM * locus(sizes) if sizes.size else float("nan")
 
 
-def _gaussian(fwhm: float) -> FloatImage:
-    """A Gaussian kernel of odd side."""
-    h = int(np.ceil(fwhm))
-    p = np.arange(-h, h + 1) / (fwhm / 2.3548)
-    g = np.exp(-0.5 * p**2)
-    kernel: FloatImage = np.outer(g, g).astype(np.float32)
-    return kernel
-
-
-def _sharp(scaled: FloatImage, x: NDArray[np.intp], y: NDArray[np.intp]) -> Bool:
-    """Peaks narrower than a pixel in x or in y: no PSF, however undersampled, is."""
-    ny, nx = scaled.shape
-    peak = scaled[y, x]
-    across = 0.5 * (scaled[y, np.maximum(x - 1, 0)] + scaled[y, np.minimum(x + 1, nx - 1)])
-    along = 0.5 * (scaled[np.maximum(y - 1, 0), x] + scaled[np.minimum(y + 1, ny - 1), x])
-    result: Bool = (np.minimum(across, along) < SHARPEST * peak) & (peak > 15)
-    return result
-
-
 def with_fixed_apertures(data: FloatImage, bad: Bool, sources: Sources) -> tuple[Sources, float]:
     """Half-light radii within one aperture for all, so that bright and faint stars agree; and the seeing.
 
     Returns the sources with new radii and the FWHM [px] of the stellar locus (NaN without sources).
     """
     fwhm = seeing(sources)
-    for _ in range(2):
+    for most in (SIZED, len(sources)):  # the brightest tell the seeing, and by it the others are measured
         if not np.isfinite(fwhm):
             break
-        aperture = np.full(len(sources), 2.0 * fwhm)
-        total, _, _ = sep.sum_circle(data, sources.x, sources.y, aperture, mask=bad, subpix=5)
-        radius, _ = sep.flux_radius(
-            data, sources.x, sources.y, aperture, 0.5, normflux=total, mask=bad, subpix=5
-        )
-        radius = np.where(np.isfinite(radius) & (total > 0), radius, 0.0)
-        sources = replace(sources, radius=np.asarray(radius, dtype=np.float64))
+        some = sources.take(np.arange(min(most, len(sources))))
+        aperture = np.full(len(some), 2.0 * fwhm)
+        total = circles(data, bad, some.x, some.y, aperture)
+        radius = sources.radius.copy()
+        radius[: len(some)] = np.nan_to_num(half_radii(data, bad, some.x, some.y, aperture, total))
+        sources = replace(sources, radius=radius)
         fwhm = seeing(sources)
     return sources, fwhm
 
@@ -182,9 +92,14 @@ def with_fixed_apertures(data: FloatImage, bad: Bool, sources: Sources) -> tuple
 def stellar_size(sizes: F8) -> float:
     """The smallest size that many sources share: stars do; galaxies are larger and differ."""
     at = np.linspace(np.log(0.5), np.log(max(float(sizes.max()), 1.0)), 400)
-    density = np.zeros(at.size)
-    for size in sizes:  # a kernel of 6 per cent
-        density += np.exp(-0.5 * ((at - np.log(size)) / 0.06) ** 2)
+    place = (np.log(sizes[sizes > 0]) - at[0]) / (at[1] - at[0])
+    share = place - np.floor(place)
+    counts = np.zeros(at.size + 2)  # what lies beyond the ends is far from all that counts
+    for beside, weight in ((0, 1 - share), (1, share)):
+        np.add.at(counts, (np.floor(place).astype(int) + beside + 1).clip(0, at.size + 1), weight)
+    reach = int(5 * KERNEL / (at[1] - at[0]))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * (at[1] - at[0]) / KERNEL) ** 2)
+    density = np.convolve(counts[1:-1], kernel, mode="same")
     inner = density[1:-1]
     enough = max(0.1 * float(density.max()), min(4.0, 0.5 * float(density.max())))  # about as many sources
     peaks = 1 + np.flatnonzero((inner >= density[:-2]) & (inner >= density[2:]) & (inner > enough))

@@ -61,9 +61,7 @@ def star_list(seen: FirstLook, most: int) -> StarList:
     if len(s) == 0:
         return StarList(xy.reshape(0, 2), np.zeros(0), np.zeros(0), seen.image.shape, fwhm)
     x, y, flag = sep.winpos(seen.data, s.x, s.y, np.full(len(s), sigma), mask=~seen.image.good)
-    noise = (
-        np.sqrt(2 * np.pi) * 1.4 * sigma * float(np.median(seen.noise.sigma[::5, ::5]))
-    )  # of a star's flux
+    noise = np.sqrt(2 * np.pi) * 1.4 * sigma * seen.noise.sigma.typical  # of a star's flux
     snr = s.flux / np.hypot(noise, np.sqrt(np.maximum(s.flux, 0) / (seen.noise.gain or np.inf)))
     error = np.hypot(CENTROID * sigma / np.maximum(snr, 1), SYSTEMATIC)
     moved = np.hypot(x - s.x, y - s.y)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zogyp.products import Subtraction
-from zogyp.show import canvas, pixels, plots
+from zogyp.show import canvas, colours, panels, pixels
+from zogyp.show.colours import Indices, Scale
 
-SIDE = 41  # of a cutout [px of the image]
-ZOOM = 3  # screen pixels per image pixel
-GAP = 6  # between two cutouts [screen px]
+SIDE = 41  # of a cutout [px]; a strip has one pixel for each of the image's: who shows it enlarges it
+GAP = 2  # between two cutouts [px]
 PLANES = ("new", "reference", "D", "S_corr")
 
 
@@ -36,15 +35,10 @@ def gallery(subtraction: Subtraction, n: int = 24, *, side: int = SIDE) -> list[
         How many, at most.
     side : int
         Side of a cutout [px].
-
-    Raises
-    ------
-    MissingExtraError
-        matplotlib is not installed.
     """
-    rows = plots.transient_rows(subtraction)[:n]
+    rows = panels.transient_rows(subtraction)[:n]
     planes = _planes(subtraction) if rows else []
-    return [Cutout(row, canvas.pack(_strip(planes, row["x"], row["y"], side))) for row in rows]
+    return [Cutout(row, colours.picture(_strip(planes, row["x"], row["y"], side))) for row in rows]
 
 
 def save(subtraction: Subtraction, path: str | Path, n: int = 12) -> Path:
@@ -57,22 +51,22 @@ def save(subtraction: Subtraction, path: str | Path, n: int = 12) -> Path:
     OutputError
         The file cannot be written.
     """
-    rows = plots.transient_rows(subtraction)[:n]
+    rows = panels.transient_rows(subtraction)[:n]
     planes = _planes(subtraction) if rows else []
     height = 0.5 + 1.35 * max(1, len(rows))
     figure = canvas.new_figure(8.2, height, layout="none")
     for number, name in enumerate(PLANES):
-        figure.text(0.01 + 0.1645 * number, 1 - 0.35 / height, name, fontsize=10, color=canvas.INK)
+        figure.text(0.01 + 0.1645 * number, 1 - 0.35 / height, name, fontsize=10, color=colours.INK)
     if not rows:
-        figure.text(0.01, 0.4, "no transient found", fontsize=11, color=canvas.INK)
+        figure.text(0.01, 0.4, "no transient found", fontsize=11, color=colours.INK)
     for number, row in enumerate(rows):
         bottom = 1 - (0.45 + 1.35 * (number + 1)) / height
         axes = figure.add_axes((0.01, bottom, 0.65, 1.28 / height))
-        axes.imshow(_strip(planes, row["x"], row["y"], SIDE), interpolation="nearest")
+        axes.imshow(colours.palette()[_strip(planes, row["x"], row["y"], SIDE)], interpolation="nearest")
         axes.set_axis_off()
         text = "\n".join(caption(row))
         figure.text(0.68, bottom + 0.64 / height, text, va="center", fontsize=9, parse_math=False)
-    return canvas.write_whole(path, canvas.png_bytes(figure))
+    return canvas.save(figure, path)
 
 
 def caption(row: dict[str, Any]) -> list[str]:
@@ -99,41 +93,29 @@ def plus_minus(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def _planes(subtraction: Subtraction) -> list[tuple[NDArray[np.float32], Any, Any]]:
-    """Each plane with its limits and its colours, in the order of ``PLANES``."""
-    from matplotlib.colors import AsinhNorm, Normalize
-
-    result: list[tuple[NDArray[np.float32], Any, Any]] = []
-    for image in plots.masked_planes(subtraction):
-        sky, noise, top = pixels.sky_limits(image)
-        norm = AsinhNorm(linear_width=5 * noise, vmin=-2 * noise, vmax=max(top, 60 * noise), clip=True)
-        result.append((image - np.float32(sky), norm, canvas.sky_colours()))
-    for plane in (subtraction.D, subtraction.Scorr):
-        result.append((plane, Normalize(-plots.LIMIT, plots.LIMIT, clip=True), canvas.signed_colours()))
-    return result
+def _planes(subtraction: Subtraction) -> list[tuple[pixels.Sliced, float, Scale]]:
+    """Each plane with the level that is taken off and its colours, in the order of ``PLANES``."""
+    result: list[tuple[pixels.Sliced, float, Scale]] = []
+    for image in (subtraction.new, subtraction.ref):
+        plane = panels.Masked(image)
+        sky, noise, top = pixels.sky_limits(plane)
+        result.append((plane, sky, Scale("sky", -2 * noise, max(top, 60 * noise), bend=5 * noise)))
+    return [*result, *((plane, 0.0, panels.signed_scale()) for plane in (subtraction.D, subtraction.Scorr))]
 
 
-def _strip(planes: list[Any], x: float, y: float, side: int) -> NDArray[np.uint8]:
-    """The cutouts side by side with ticks pointing at the source, (side · zoom, ..., 3) RGB."""
-    wide = side * ZOOM
-    strip = np.full((wide, len(planes) * (wide + GAP) - GAP, 3), 255, dtype=np.uint8)
-    for number, (plane, norm, colours) in enumerate(planes):
-        values = pixels.stamp(plane, x, y, side)[::-1]  # a picture's rows run downward
-        rgb = colours(np.ma.masked_invalid(norm(np.ma.masked_invalid(values))), bytes=True)[..., :3]
-        large = np.repeat(np.repeat(rgb, ZOOM, axis=0), ZOOM, axis=1)
-        _point(large)
-        start = number * (wide + GAP)
-        strip[:, start : start + wide] = large
+def _strip(planes: list[tuple[pixels.Sliced, float, Scale]], x: float, y: float, side: int) -> Indices:
+    """The cutouts side by side with ticks pointing at the source, as places in the palette."""
+    strip = np.full((side, len(planes) * (side + GAP) - GAP), colours.WHITE, dtype=np.uint8)
+    for number, (plane, level, scale) in enumerate(planes):
+        start = number * (side + GAP)
+        part = strip[:, start : start + side]
+        part[:] = scale.indices(pixels.stamp(plane, x, y, side) - np.float32(level))[::-1]  # rows run down
+        _point(part)
     return strip
 
 
-def _point(picture: NDArray[np.uint8]) -> None:
+def _point(picture: Indices) -> None:
     """Two short ticks that point at the middle pixel and leave it free."""
-    from matplotlib.colors import to_rgb
-
-    # as thick as an image pixel, so that a browser that shrinks the strip cannot lose them
-    thick = slice(picture.shape[0] // 2 - ZOOM // 2, picture.shape[0] // 2 - ZOOM // 2 + ZOOM)
-    near, far = picture.shape[0] // 2 + 5 * ZOOM, picture.shape[0] // 2 + 9 * ZOOM
-    ink = np.array([round(255 * c) for c in to_rgb(canvas.POSITIVE)], dtype=np.uint8)
-    picture[thick, near:far] = ink
-    picture[picture.shape[0] - far : picture.shape[0] - near, thick] = ink
+    middle = picture.shape[0] // 2
+    picture[middle, middle + 5 : middle + 9] = colours.MARK
+    picture[middle - 8 : middle - 4, middle] = colours.MARK

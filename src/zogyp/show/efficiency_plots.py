@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zogyp.completeness import Curve
-from zogyp.show import canvas
+from zogyp.show import canvas, colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 # of the palette of every picture
-COLOURS = {"all": canvas.INK, "field": canvas.NEGATIVE, "galaxy": canvas.POSITIVE, "star": "#9a8fd0"}
+COLOURS = {"all": colours.INK, "field": colours.NEGATIVE, "galaxy": colours.POSITIVE, "star": "#9a8fd0"}
 MARKS = {"all": "o", "field": "s", "galaxy": "^", "star": "D"}
 SNR_SHOWN = (2.0, 60.0)
 FAINT = 20.0  # sigma below which fakes are marked on the map
@@ -45,7 +45,7 @@ def save_efficiency(result: Efficiency, path: str | Path) -> Path:
     OutputError
         The file cannot be written.
     """
-    return canvas.write_whole(path, canvas.png_bytes(efficiency_figure(result)))
+    return canvas.save(efficiency_figure(result), path)
 
 
 def efficiency_figure(result: Efficiency) -> Figure:
@@ -60,12 +60,12 @@ def efficiency_figure(result: Efficiency) -> Figure:
     _pull(panels[1, 1], told)
     _map(figure, panels[1, 2], result)
     for panel in panels.flat:
-        panel.tick_params(labelsize=8, colors=canvas.INK)
+        panel.tick_params(labelsize=8, colors=colours.INK)
         panel.title.set_fontsize(10)
     for panel in panels.flat[:5]:
         for edge in ("top", "right"):
             panel.spines[edge].set_visible(False)
-    figure.suptitle(_headline(result), fontsize=11, color=canvas.INK, parse_math=False)
+    figure.suptitle(_headline(result), fontsize=11, color=colours.INK, parse_math=False)
     return figure
 
 
@@ -102,10 +102,10 @@ def _by_snr(axes: Axes, told: Mapping[str, Any]) -> None:
     from scipy.special import ndtr
 
     grid = np.geomspace(*SNR_SHOWN, 200)
-    axes.plot(grid, ndtr(grid - told["threshold"]), color=canvas.MASKED, linewidth=1.5, label="noise alone")
+    axes.plot(grid, ndtr(grid - told["threshold"]), color=colours.MASKED, linewidth=1.5, label="noise alone")
     for shift, (kind, rows) in enumerate(told["completeness"].items()):
         _points(axes, rows["by_snr"], kind, shift - 1.5, log=True)
-    axes.axvline(told["threshold"], color=canvas.MASKED, linewidth=0.8, linestyle=":")
+    axes.axvline(told["threshold"], color=colours.MASKED, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.set_xlim(*SNR_SHOWN)
     axes.set_xticks([2, 3, 5, 10, 20, 50], ["2", "3", "5", "10", "20", "50"])
@@ -123,8 +123,8 @@ def _by_mag(axes: Axes, told: Mapping[str, Any]) -> None:
             mag = np.linspace(bins[0]["from"], bins[-1]["to"], 200)
             curve = Curve(rows["middle"], rows["width"], rows["top"])
             axes.plot(mag, curve.at(mag), color=COLOURS[kind], linewidth=1.2 if kind == "all" else 0.8)
-    axes.axvline(told["m5sigma"], color=canvas.MASKED, linewidth=0.8, linestyle=":")
-    axes.annotate("5 sigma", (told["m5sigma"], 1.02), fontsize=8, color=canvas.INK, ha="right", rotation=0)
+    axes.axvline(told["m5sigma"], color=colours.MASKED, linewidth=0.8, linestyle=":")
+    axes.annotate("5 sigma", (told["m5sigma"], 1.02), fontsize=8, color=colours.INK, ha="right", rotation=0)
     axes.set_ylim(-0.03, 1.08)
     axes.set(title="found, by magnitude, and fitted", xlabel="magnitude", ylabel="share found")
 
@@ -132,10 +132,10 @@ def _by_mag(axes: Axes, told: Mapping[str, Any]) -> None:
 def _false(axes: Axes, told: Mapping[str, Any]) -> None:
     false = told["false_positives"]
     x, y = np.array(false["thresholds"]), np.array(false["per_image"], dtype=float)
-    axes.step(x, np.where(y > 0, y, np.nan), where="post", color=canvas.INK, linewidth=1.2)
-    axes.plot(x[y > 0], y[y > 0], "o", color=canvas.INK, markersize=3)
-    axes.axhline(10, color=canvas.MASKED, linewidth=0.8, linestyle=":")
-    axes.axvline(told["threshold"], color=canvas.POSITIVE, linewidth=1, label="threshold of this run")
+    axes.step(x, np.where(y > 0, y, np.nan), where="post", color=colours.INK, linewidth=1.2)
+    axes.plot(x[y > 0], y[y > 0], "o", color=colours.INK, markersize=3)
+    axes.axhline(10, color=colours.MASKED, linewidth=0.8, linestyle=":")
+    axes.axvline(told["threshold"], color=colours.POSITIVE, linewidth=1, label="threshold of this run")
     axes.set_yscale("log")
     axes.set_ylim(0.7, max(20.0, 1.5 * float(y.max())))
     title = "false positives without fakes"
@@ -151,9 +151,9 @@ def _bars(axes: Axes, rows: Rows, name: str, colour: str, label: str, shift: flo
 
 
 def _bias(axes: Axes, told: Mapping[str, Any]) -> None:
-    axes.axhline(0, color=canvas.MASKED, linewidth=0.8)
+    axes.axhline(0, color=colours.MASKED, linewidth=0.8)
     rows = told["photometry"]["by_mag"]
-    _bars(axes, rows, "bias", canvas.INK, "at the true places")
+    _bars(axes, rows, "bias", colours.INK, "at the true places")
     bounds = [abs(r["bias"]) + r["bias_err"] for r in rows if np.isfinite(r["bias"] + r["bias_err"])]
     largest = min(0.5, 1.2 * max([0.02, *bounds]))
     axes.set_ylim(-largest, largest)
@@ -163,9 +163,9 @@ def _bias(axes: Axes, told: Mapping[str, Any]) -> None:
 
 def _pull(axes: Axes, told: Mapping[str, Any]) -> None:
     for level in (0, 1):
-        axes.axhline(level, color=canvas.MASKED, linewidth=0.8)
-    _bars(axes, told["photometry"]["by_mag"], "pull_mean", canvas.NEGATIVE, "mean (0 is right)", -0.04)
-    _bars(axes, told["photometry"]["by_mag"], "pull_spread", canvas.POSITIVE, "spread (1 is right)", 0.04)
+        axes.axhline(level, color=colours.MASKED, linewidth=0.8)
+    _bars(axes, told["photometry"]["by_mag"], "pull_mean", colours.NEGATIVE, "mean (0 is right)", -0.04)
+    _bars(axes, told["photometry"]["by_mag"], "pull_spread", colours.POSITIVE, "spread (1 is right)", 0.04)
     axes.set(title="pull: (flux - true flux) / error", xlabel="magnitude", ylabel="sigma")
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -0.5), max(high, 1.9))
@@ -185,10 +185,10 @@ def _map(figure: Figure, axes: Axes, result: Efficiency) -> None:
     # the brightest are found everywhere; around the limit it is seen where they are not
     faint = ~masked & (snr < FAINT)
     for use, colour, mark, label in (
-        (faint & ~found & (snr < threshold), canvas.INK, "x", "missed, below the threshold"),
-        (faint & found, canvas.NEGATIVE, "o", "found"),
-        (~masked & ~found & (snr >= threshold), canvas.POSITIVE, "X", "missed, above it"),
-        (masked, canvas.INK, "s", "not judged"),
+        (faint & ~found & (snr < threshold), colours.INK, "x", "missed, below the threshold"),
+        (faint & found, colours.NEGATIVE, "o", "found"),
+        (~masked & ~found & (snr >= threshold), colours.POSITIVE, "X", "missed, above it"),
+        (masked, colours.INK, "s", "not judged"),
     ):
         if use.any():
             x, y = np.asarray(fakes["x"])[use], np.asarray(fakes["y"])[use]

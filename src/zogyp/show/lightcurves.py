@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.forced import Photometry
-from zogyp.show import canvas
+from zogyp.show import canvas, colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def save(result: Photometry, path: str | Path) -> Path:
     OutputError
         The file cannot be written.
     """
-    return canvas.write_whole(path, canvas.png_bytes(figure_of(result)))
+    return canvas.save(figure_of(result), path)
 
 
 def figure_of(result: Photometry) -> Figure:
@@ -60,7 +60,7 @@ def figure_of(result: Photometry) -> Figure:
             continue
         rows = table[k::n]
         _curve(axes, when, rows)
-        axes.set_title(_title(rows[0]), fontsize=10, loc="left", color=canvas.INK, parse_math=False)
+        axes.set_title(_title(rows[0]), fontsize=10, loc="left", color=colours.INK, parse_math=False)
         if k % across == 0:
             axes.set_ylabel(f"flux − reference [{unit}]", fontsize=9, parse_math=False)
         if k + across >= drawn:
@@ -68,7 +68,7 @@ def figure_of(result: Photometry) -> Figure:
             axes.tick_params(labelbottom=True)
     more = f"; the first {drawn} of {n} places" if n > drawn else ""
     text = f"{len(images)} image{'' if len(images) == 1 else 's'} against {result.reference}{more}"
-    figure.suptitle(canvas.clean(text, 90), fontsize=11, color=canvas.INK, parse_math=False)
+    figure.suptitle(canvas.clean(text, 90), fontsize=11, color=colours.INK, parse_math=False)
     return figure
 
 
@@ -84,8 +84,8 @@ def _curve(axes: Axes, when: Floats, rows: Any) -> None:
     """Points with error bars; hollow where a flag tells to doubt them."""
     flux, error = (np.asarray(rows[name], dtype=float) for name in ("flux", "flux_err"))
     doubt = np.array([any(word in str(flags) for word in DOUBTFUL) for flags in rows["flags"]])
-    axes.axhline(0, color=canvas.MASKED, linewidth=1)
-    for chosen, face in ((~doubt, canvas.NEGATIVE), (doubt, "white")):
+    axes.axhline(0, color=colours.MASKED, linewidth=1)
+    for chosen, face in ((~doubt, colours.NEGATIVE), (doubt, "white")):
         good = chosen & np.isfinite(flux) & np.isfinite(when)
         if good.any():
             axes.errorbar(
@@ -94,14 +94,14 @@ def _curve(axes: Axes, when: Floats, rows: Any) -> None:
                 error[good],
                 fmt="o",
                 markersize=4,
-                color=canvas.NEGATIVE,
+                color=colours.NEGATIVE,
                 markerfacecolor=face,
                 linewidth=1,
                 capsize=2,
             )
     if not np.isfinite(flux).any():
-        axes.text(0.5, 0.5, "not judged", ha="center", transform=axes.transAxes, color=canvas.INK)
-    axes.tick_params(labelsize=8, colors=canvas.INK)
+        axes.text(0.5, 0.5, "not judged", ha="center", transform=axes.transAxes, color=colours.INK)
+    axes.tick_params(labelsize=8, colors=colours.INK)
     axes.ticklabel_format(style="plain", useOffset=False, axis="x")
 
 

@@ -5,14 +5,28 @@ Arrays in, arrays out; nothing here draws.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Plane = NDArray[np.float32]
 Values = NDArray[np.float64]
+FINEST = 4  # pixels along a block that its mean needs
+PIECE = 1 << 18  # pixels that are counted at a time
 MAD_TO_SIGMA = 1.4826022185056018  # standard deviation of a Gaussian over its median absolute deviation
+
+
+class Sliced(Protocol):
+    """A plane, or what gives one when it is sliced."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(ny, nx)."""
+
+    def __getitem__(self, box: tuple[slice, slice], /) -> Any:
+        """The part inside ``box = (rows, columns)``."""
 
 
 def pool_factor(shape: tuple[int, int], longest: int) -> int:
@@ -20,20 +34,33 @@ def pool_factor(shape: tuple[int, int], longest: int) -> int:
     return max(1, -(-max(shape) // longest))
 
 
-def _blocks(operation: np.ufunc, data: NDArray[Any], factor: int) -> NDArray[Any]:
-    """Reduce blocks of ``factor``² pixels; those at the upper borders may be smaller."""
-    rows = np.arange(0, data.shape[0], factor)
-    columns = np.arange(0, data.shape[1], factor)
-    reduced: NDArray[Any] = operation.reduceat(operation.reduceat(data, rows, axis=0), columns, axis=1)
-    return reduced
+def _starts(n: int, factor: int, step: int = 1) -> NDArray[np.intp]:
+    """Where blocks of ``factor`` begin along an axis of ``n`` of which every ``step``-th is taken."""
+    return np.minimum(-(-np.arange(0, n, factor) // step), -(-n // step) - 1)
 
 
-def pool_mean(data: Plane, factor: int) -> Plane:
+def _blocks(
+    operation: np.ufunc, data: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]
+) -> NDArray[Any]:
+    """Reduce the blocks that begin at ``rows`` and ``columns``."""
+    return _reduced(operation, _reduced(operation, data, rows).T, columns).T
+
+
+def _reduced(operation: np.ufunc, data: NDArray[Any], starts: NDArray[Any]) -> NDArray[Any]:
+    """Reduce groups of rows that begin at ``starts``; whole rows at a time, along the memory."""
+    data, ends = np.ascontiguousarray(data), [*starts[1:], data.shape[0]]
+    groups = [data[start:end] for start, end in zip(starts, ends, strict=True)]
+    return np.stack([operation.reduce(group, axis=0, dtype=data.dtype) for group in groups])
+
+
+def pool_mean(data: Sliced, factor: int) -> Plane:
     """Mean of each block of ``factor``² pixels; NaN where half of a block or more is NaN.
+
+    Of blocks of eight pixels a side and more every second pixel or less is taken: ``FINEST`` a side or more.
 
     Parameters
     ----------
-    data : ndarray, (ny, nx)
+    data : ndarray, (ny, nx), or what gives one of its parts when sliced
     factor : int
         Side of a block [px].
 
@@ -41,13 +68,16 @@ def pool_mean(data: Plane, factor: int) -> Plane:
     -------
     ndarray, float32, (ceil(ny / factor), ceil(nx / factor))
     """
+    step = max(1, factor // FINEST)
+    part = data[::step, ::step]
+    good = np.isfinite(part)
     if factor == 1:
-        return np.where(np.isfinite(data), data, np.float32(np.nan)).astype(np.float32)
-    good = np.isfinite(data)
-    count = _blocks(np.add, good.astype(np.float32), factor)
-    sides = [np.minimum(factor, n - np.arange(0, n, factor)) for n in data.shape]
-    total = _blocks(np.add, np.where(good, data, 0).astype(np.float32), factor)
-    enough = 2 * count > np.multiply.outer(sides[0], sides[1])
+        return np.where(good, part, np.float32(np.nan)).astype(np.float32)
+    rows, columns = (_starts(n, factor, step) for n in data.shape)
+    sides = (np.diff(rows, append=part.shape[0]), np.diff(columns, append=part.shape[1]))
+    count = _blocks(np.add, good.view(np.uint8), rows, columns)  # at most 49
+    total = _blocks(np.add, np.where(good, part, 0).astype(np.float32), rows, columns)
+    enough = 2 * count > np.multiply.outer(*sides)
     return np.where(enough, total / np.maximum(count, 1), np.float32(np.nan)).astype(np.float32)
 
 
@@ -72,22 +102,24 @@ def pool_peak(data: Plane, factor: int, threshold: float) -> Plane:
     """
     if factor == 1:
         return np.where(np.isfinite(data), data, np.float32(np.nan)).astype(np.float32)
-    filled = np.where(np.isfinite(data), data, 0).astype(np.float32)
-    high = _blocks(np.maximum, filled, factor)
-    low = _blocks(np.minimum, filled, factor)
+    rows, columns = (_starts(n, factor) for n in data.shape)
+    high = _blocks(np.fmax, data, rows, columns)  # of the numbers; NaN where there is none
+    low = _blocks(np.fmin, data, rows, columns)
     extreme = np.where(high >= -low, high, low)
     ny, nx = data.shape
-    rows = np.minimum(np.arange(0, ny, factor) + factor // 2, ny - 1)
-    columns = np.minimum(np.arange(0, nx, factor) + factor // 2, nx - 1)
-    middle = data[np.ix_(rows, columns)]
+    half = factor // 2
+    middle = data[np.ix_(np.minimum(rows + half, ny - 1), np.minimum(columns + half, nx - 1))]
     middle = np.where(np.isfinite(middle), middle, np.float32(np.nan))
-    return np.where(np.abs(extreme) >= threshold, extreme, middle).astype(np.float32)
+    beyond = np.isfinite(extreme) & (np.abs(extreme) >= threshold)
+    return np.where(beyond, extreme, middle).astype(np.float32)
 
 
-def thin(data: Plane, most: int = 1_000_000) -> Plane:
+def thin(data: Sliced, most: int = 150_000) -> Plane:
     """Every n-th pixel of a plane, along both axes, so that about ``most`` are left."""
-    step = max(1, int(np.ceil(np.sqrt(data.size / most))))
-    return data[::step, ::step]
+    ny, nx = data.shape
+    step = max(1, int(np.ceil(np.sqrt(ny * nx / most))))
+    part: Plane = data[::step, ::step]
+    return part
 
 
 def centre_and_spread(data: NDArray[Any]) -> tuple[float, float]:
@@ -99,7 +131,7 @@ def centre_and_spread(data: NDArray[Any]) -> tuple[float, float]:
     return centre, MAD_TO_SIGMA * float(np.median(np.abs(values - centre)))
 
 
-def sky_limits(data: Plane) -> tuple[float, float, float]:
+def sky_limits(data: Sliced) -> tuple[float, float, float]:
     """Sky level, noise and brightest level to show of an image [its unit], never of zero range."""
     sample = thin(data)
     sky, noise = centre_and_spread(sample)
@@ -125,11 +157,13 @@ def histogram(data: Plane, limit: float, width: float) -> tuple[Values, Values, 
         Number of finite values.
     """
     n = round(2 * limit / width)
-    edges = np.linspace(-limit, limit, n + 1)
-    values = data[np.isfinite(data)]
-    clipped = np.clip(values, -limit * (1 - 1e-6), limit * (1 - 1e-6))
-    counts, _ = np.histogram(clipped, bins=edges)
-    return edges, counts.astype(np.float64), int(values.size)
+    counts = np.zeros(n, dtype=np.int64)
+    rows = max(1, PIECE // max(1, data.shape[1]))
+    for y in range(0, data.shape[0], rows):
+        piece = data[y : y + rows]
+        place = (piece[np.isfinite(piece)] + np.float32(limit)) * np.float32(n / (2 * limit))
+        counts += np.bincount(np.clip(place, 0, n - 0.5).astype(np.intp), minlength=n)
+    return np.linspace(-limit, limit, n + 1), counts.astype(np.float64), int(counts.sum())
 
 
 def spread_map(data: Plane, cell: int = 100, most: int = 16, fewest: int = 100) -> Values:
@@ -157,19 +191,31 @@ def spread_map(data: Plane, cell: int = 100, most: int = 16, fewest: int = 100) 
     result = np.full((rows, columns), np.nan)
     for j in range(rows):
         for i in range(columns):
-            part = thin(data[y[j] : y[j + 1], x[i] : x[i + 1]], 100_000)
+            # S_corr is smooth: every second or third pixel knows all that there is
+            part = thin(data[y[j] : y[j + 1], x[i] : x[i + 1]], 10_000)
             if np.count_nonzero(np.isfinite(part)) >= fewest:
                 result[j, i] = centre_and_spread(part)[1]
     return result
 
 
-def autocorrelation(data: Plane, lag: int = 8, most: int = 2048) -> Values:
+def spread_out(shape: tuple[int, int], side: int = 250, most: int = 3) -> list[tuple[slice, slice]]:
+    """At most ``most``² boxes of at most ``side`` pixels a side, evenly over an image of ``shape``."""
+    along = []
+    for n in shape:
+        count = min(most, -(-n // side))
+        middles = (np.arange(count) + 0.5) * n / count
+        starts = [max(0, round(float(middle) - side / 2)) for middle in middles]
+        along.append([slice(start, min(n, start + side)) for start in starts])
+    return [(rows, columns) for rows in along[0] for columns in along[1]]
+
+
+def autocorrelation(parts: Sequence[Plane], lag: int = 8) -> Values:
     """Correlation coefficient of pixels with their neighbours, ignoring NaN.
 
     Parameters
     ----------
-    data : ndarray, (ny, nx)
-        NaN where a pixel is not to count. Of a larger image the central ``most``² are used.
+    parts : sequence of ndarrays, (ny, nx)
+        Parts of an image, NaN where a pixel is not to count.
     lag : int
         Largest distance along an axis [px].
 
@@ -178,38 +224,32 @@ def autocorrelation(data: Plane, lag: int = 8, most: int = 2048) -> Values:
     ndarray, (2 lag + 1, 2 lag + 1)
         1 at the centre; point-symmetric; NaN where no pair of pixels exists.
     """
-    ny, nx = data.shape
-    y0, x0 = max(0, (ny - most) // 2), max(0, (nx - most) // 2)
-    part = data[y0 : y0 + most, x0 : x0 + most].astype(np.float64)
-    good = np.isfinite(part)
-    result = np.full((2 * lag + 1, 2 * lag + 1), np.nan)
-    if np.count_nonzero(good) < 2:
-        return result
-    part = np.where(good, part - part[good].mean(), 0.0)
-    variance = float(np.mean(part[good] ** 2))
+    side = 2 * lag + 1
+    good = [np.isfinite(part) for part in parts]
+    n = sum(int(np.count_nonzero(use)) for use in good)
+    if n < 2:
+        return np.full((side, side), np.nan)
+    mean = sum(float(part[use].sum(dtype=np.float64)) for part, use in zip(parts, good, strict=True)) / n
+    products, pairs = np.zeros((side, side)), np.zeros((side, side))
+    for part, use in zip(parts, good, strict=True):
+        products += _lagged(np.where(use, part.astype(np.float64) - mean, 0.0), lag)
+        pairs += np.rint(_lagged(use.astype(np.float64), lag))
+    variance = products[lag, lag] / n
     if variance <= 0:
-        return result
-    weight = good.astype(np.float64)
-    for dy in range(lag + 1):
-        for dx in range(-lag, lag + 1):
-            value = _lagged(part, weight, dy, dx) / variance
-            result[lag + dy, lag + dx] = value
-            result[lag - dy, lag - dx] = value
-    return result
+        return np.full((side, side), np.nan)
+    return np.where(pairs > 0, products / np.maximum(pairs, 1) / variance, np.nan)
 
 
-def _lagged(part: Values, weight: Values, dy: int, dx: int) -> float:
-    """Mean product of pixels ``(dy, dx)`` apart, dy >= 0; NaN without any pair."""
-    ny, nx = part.shape
-    if dy >= ny or abs(dx) >= nx:
-        return float("nan")
-    first = (slice(0, ny - dy), slice(max(0, -dx), nx - max(0, dx)))
-    second = (slice(dy, ny), slice(max(0, dx), nx - max(0, -dx)))
-    pairs = float(np.vdot(weight[first], weight[second]))
-    return float(np.vdot(part[first], part[second])) / pairs if pairs else float("nan")
+def _lagged(part: Values, lag: int) -> Values:
+    """Sums of the products of all pixels up to ``lag`` apart, by Fourier transform of the padded part."""
+    shape = [n + lag for n in part.shape]
+    power = np.abs(np.fft.rfft2(part, shape)) ** 2
+    around = np.arange(-lag, lag + 1)
+    sums: Values = np.fft.irfft2(power, shape)[np.ix_(around, around)]
+    return sums
 
 
-def stamp(data: Plane, x: float, y: float, side: int) -> Plane:
+def stamp(data: Sliced, x: float, y: float, side: int) -> Plane:
     """The ``side``² pixels around (x, y) [0-based px]; NaN outside of the image."""
     ny, nx = data.shape
     out = np.full((side, side), np.nan, dtype=np.float32)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zogyp.errors import MissingExtraError
 from zogyp.products import Subtraction
-from zogyp.show import canvas, certified, cutouts, diagnostics, plots
+from zogyp.show import canvas, certified, cutouts, diagnostics, overview, panels, png
 from zogyp.show.cutouts import plus_minus
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 UNKNOWN = "–"
 MOST_ROWS = 500  # of the table of transients; the .ecsv has them all
@@ -96,7 +92,7 @@ def write_report(subtraction: Subtraction, path: str | Path, *, n_cutouts: int =
     Raises
     ------
     MissingExtraError
-        matplotlib or jinja2 is not installed.
+        jinja2 is not installed.
     OutputError
         The file cannot be written.
     """
@@ -112,25 +108,25 @@ def render(subtraction: Subtraction, n_cutouts: int = 24) -> str:
     source = files("zogyp.show").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
     summary = subtraction.summary
-    rows = plots.transient_rows(subtraction)
+    rows = panels.transient_rows(subtraction)
     new, ref = canvas.clean(subtraction.new.name, 200), canvas.clean(subtraction.ref.name, 200)
     return page.render(
         title=f"{new} minus {ref}",
         new_name=new,
         ref_name=ref,
         version=text(summary.get("version")),
-        verdict=verdict(plots.measured_spread(subtraction), summary.get("certificate")),
+        verdict=verdict(panels.measured_spread(subtraction), summary.get("certificate")),
         certificate=certified.tables(summary),
         keys=_keys(subtraction, rows),
         notes=[canvas.clean(note, 1000) for note in summary.get("notes") or []],
-        overview=_inline(canvas.png_bytes(plots.overview_figure(subtraction))),
+        overview=overview.drawings(subtraction, rows),
         side=cutouts.SIDE,
         gallery_title=_gallery_title(len(rows), n_cutouts),
         gallery=_gallery(subtraction, n_cutouts),
         table=_table(subtraction, rows),
         figures=_figures(subtraction),
-        inputs=_inputs(summary, plots.image_unit(subtraction)),
-        scale=_scale(summary, plots.image_unit(subtraction)),
+        inputs=_inputs(summary, panels.image_unit(subtraction)),
+        scale=_scale(summary, panels.image_unit(subtraction)),
         timings=_timings(summary),
         options=[{"name": name, "value": value} for name, value in flatten(summary.get("options"))],
         others=[
@@ -187,17 +183,12 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(prefix, text(value))] if prefix else []
 
 
-def _inline(png: bytes) -> str:
-    """A PNG as the address of an image."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
 def _keys(subtraction: Subtraction, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     """The figures that everybody looks at first."""
     summary = subtraction.summary
     risen = sum(1 for row in rows if row["sign"] > 0)
     masked = summary.get("masked_fraction")
-    spread = plots.measured_spread(subtraction)
+    spread = panels.measured_spread(subtraction)
     found = {
         "spread of S_corr (1 is right)": f"{spread:.3f}" if math.isfinite(spread) else UNKNOWN,
         f"transients ({risen} up, {len(rows) - risen} down)": str(len(rows)),
@@ -229,7 +220,7 @@ def _gallery(subtraction: Subtraction, n: int) -> list[dict[str, Any]]:
             facts.append(f"⚑ {canvas.clean(row['flags'], 100)}")
         direction = "up" if row["sign"] > 0 else "down"
         item = {"id": row["id"], "snr": f"{row['snr']:+.1f} sigma", "direction": direction}
-        items.append({**item, "facts": facts, "image": _inline(cutout.png)})
+        items.append({**item, "facts": facts, "image": png.address(cutout.png)})
     return items
 
 
@@ -266,42 +257,33 @@ def _table(subtraction: Subtraction, rows: list[dict[str, Any]]) -> dict[str, An
 
 def _figures(subtraction: Subtraction) -> list[dict[str, str]]:
     """The diagnostic figures, each with what it should look like."""
-    drawn: list[tuple[Figure | None, str, str]] = [
+    drawn: list[tuple[str | None, str]] = [
         (
-            diagnostics.histogram_figure(subtraction),
-            "distribution of S_corr",
+            diagnostics.histogram(subtraction),
             "Distribution of S_corr. It should follow the line; what stands beyond it on either side is "
             "transients, or residuals of stars. The outermost bars gather all that lies further out.",
         ),
         (
-            diagnostics.spread_figure(subtraction),
-            "spread of S_corr over the image",
+            diagnostics.spread(subtraction),
             "Spread of S_corr over the image. It should be near 1 everywhere; a trend tells of a noise, "
             "flux or PSF model that fails there.",
         ),
         (
-            diagnostics.autocorrelation_figure(subtraction),
-            "correlation of D between pixels",
+            diagnostics.autocorrelation(subtraction),
             "Correlation of D between pixels, sources left out. It should be pale: white noise has none.",
         ),
         (
-            diagnostics.psf_figure(diagnostics.psf_stamps(subtraction)),
-            "point spread functions",
+            diagnostics.psfs(diagnostics.psf_stamps(subtraction)),
             "Point spread functions at the image's centre, as the logarithm of their height; axes in pixels.",
         ),
         (
-            diagnostics.registration_figure(subtraction),
-            "residuals of the registration",
+            diagnostics.registration(subtraction),
             "Where the reference's stars lie beside the new image's, the smooth part that is corrected taken "
             "off. The arrows should be short beside the seeing and point anywhere; a pattern is distortion "
             "that the map did not follow.",
         ),
     ]
-    return [
-        {"image": _inline(canvas.png_bytes(figure)), "alt": alt, "text": words}
-        for figure, alt, words in drawn
-        if figure is not None
-    ]
+    return [{"drawing": drawing, "text": words} for drawing, words in drawn if drawing is not None]
 
 
 def _in_unit(rows: tuple[tuple[str, str, str], ...], adu: str) -> list[tuple[str, str, str]]:
