@@ -84,6 +84,8 @@ def difference(
     )
     F_S, F_D = (tiles.Blend(new.image.shape, plan, numbers[name]) for name in ("F_S", "F_D"))
     ledger.fill(work, halves)
+    del halves
+    work.forget_pixels()
     if options.background_match:
         unevenness = _match_background(outputs, F_D, work, options.background)
         if counted.background:
@@ -151,6 +153,10 @@ class _Work:
         self.constant = self.even and self._drift(None) <= 1
         self._shared: dict[tuple[int, int], zogy.Kernels] = {}
         self._lock = Lock()
+
+    def forget_pixels(self) -> None:
+        """Let go of the images: who asks for kernels needs none."""
+        self.new, self.ref = (half.without_pixels() for half in (self.new, self.ref))
 
     def sides(self, x: float, y: float) -> tuple[zogy.Side, zogy.Side]:
         """The two sides at a position, without pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,11 @@ class Half:
     cut: float
     psf_noise: float
 
+    def without_pixels(self) -> Half:
+        """The same for kernels only."""
+        none = np.zeros((0, 0), np.float32)
+        return replace(self, pixels=Repaired(none, none, self.pixels.pad))
+
     def psf_at(self, x: float, y: float, size: int) -> F8:
         """PSF at a position; with a cut, what lies below it is zero and the rest has unit sum again."""
         stamp = self.exposure.psf.at(x, y, size=size)
@@ -55,7 +60,7 @@ def prepared(
     ``ledger`` is told what each kind of noise adds to the pixels.
     """
     counted = options.noise
-    repaired = repair(new, ref, matched, FILL_ERROR if counted.filled else 0.0)
+    repaired = repair(new, ref, matched, FILL_ERROR if counted.filled else 0.0, options.n_threads)
     a, b = (
         _half(e, pixels, options.psf.cut if given.psf_cut is None else given.psf_cut, counted, ledger)
         for e, pixels, given in zip((new, ref), repaired, (options.new, options.ref), strict=True)

@@ -69,14 +69,15 @@ class Ledger:
     def pixels(self, exposure: Exposure, pixels: Repaired, counted: NoiseOptions) -> None:
         """Take down the noise of one image's pixels, before that of the PSF models is added."""
         noise = exposure.noise
-        sky = self._cut(noise.sigma.plane() ** 2, 0, np.nan)
-        sky = np.where(np.isnan(sky), np.float32(np.nanmedian(sky)), sky)
+        sky = (noise.sigma.at(self.x, self.y)[:, None, None] ** 2).astype(np.float32)
         known = self._cut(exposure.variance, 0, np.nan)
         total = self._cut(pixels.variance, pixels.pad, 0.0)
         whole = np.where(counted.correlation, 1.0, 1 / noise.correlation**2)
         own = np.isclose(self._cut(pixels.data, pixels.pad, 0.0), self._cut(exposure.data, 0, np.nan), rtol=0)
-        coarse = np.full_like(sky, noise.quantum**2 / 12 if counted.quantisation else 0.0)
-        coloured = sky * np.float32(1 - 1 / noise.correlation**2 if counted.correlation else 0.0)
+        coarse = np.full_like(total, noise.quantum**2 / 12 if counted.quantisation else 0.0)
+        coloured = np.broadcast_to(sky, total.shape) * np.float32(
+            1 - 1 / noise.correlation**2 if counted.correlation else 0.0
+        )
         photons = np.where(own & counted.photons, (known - sky) * whole, 0)
         rest = total - coloured - photons
         filled = np.where(own, 0, np.maximum(total - sky, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.fft import irfft2, rfft2
 
 from zogyp.core.filters import gaussian
 from zogyp.core.fourier import fast_length
+from zogyp.core.threads import in_pairs
 from zogyp.errors import RegistrationError, ShapeError
 from zogyp.image import Image
 from zogyp.inputs import with_common_mask
@@ -140,9 +140,5 @@ def _look(image: Image, options: SubtractOptions) -> FirstLook:
 
 
 def _look_both(a: Image, b: Image, options: SubtractOptions) -> tuple[FirstLook, FirstLook]:
-    """Look at two images, at the same time if threads are allowed."""
-    if options.n_threads < 2:
-        return _look(a, options), _look(b, options)
-    with ThreadPoolExecutor(2) as pool:
-        one, other = pool.submit(_look, a, options), pool.submit(_look, b, options)
-        return one.result(), other.result()
+    """Look at two images."""
+    return in_pairs(lambda image: _look(image, options), (a, b), options.n_threads)

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from zogyp.core.filters import gaussian
 from zogyp.core.morphology import dilated
 from zogyp.core.stamps import add_stars
+from zogyp.core.threads import in_pairs
 from zogyp.fluxscale import Match
 from zogyp.image import Flag, FloatImage, MaskImage
 from zogyp.measure.exposure import Exposure
@@ -40,7 +41,7 @@ class Repaired:
 
 
 def repair(
-    new: Exposure, ref: Exposure, matched: Match, fill_error: float = FILL_ERROR
+    new: Exposure, ref: Exposure, matched: Match, fill_error: float = FILL_ERROR, n_threads: int = 1
 ) -> tuple[Repaired, Repaired]:
     """Fill the bad pixels of both images, and a rim around them, with what their stars' models say.
 
@@ -58,10 +59,12 @@ def repair(
     seen_n = (new.sources.x, new.sources.y, fluxes[0] * ratio)
     ratio = matched.flux_ratio.grid(ref.sources.x, ref.sources.y)
     seen_r = (ref.sources.x, ref.sources.y, fluxes[1] / ratio)
-    return (
-        _filled(new, bad_n | either, _with_hidden(new, stars_n, seen_r), pad, fill_error),
-        _filled(ref, bad_r | either, _with_hidden(ref, stars_r, seen_n), pad, fill_error),
+    jobs = (
+        (new, bad_n | either, _with_hidden(new, stars_n, seen_r), pad, fill_error),
+        (ref, bad_r | either, _with_hidden(ref, stars_r, seen_n), pad, fill_error),
     )
+    one, other = in_pairs(lambda job: _filled(*job), jobs, n_threads)
+    return one, other
 
 
 def _with_hidden(exposure: Exposure, own: Stars, others: Stars) -> Stars:
@@ -144,23 +147,27 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: f
     """An exposure's pixels with the bad ones and the rim replaced by the model of stars (x, y, flux)."""
     psf = exposure.psf
     star_x, star_y, flux = stars
-    bad = np.pad(bad, pad, constant_values=True)
-    data = np.pad(exposure.data, pad)
-    sigma = exposure.noise.sigma.plane()
-    variance = np.pad(exposure.variance, pad, mode="edge")
+    ny, nx = bad.shape
+    shape, inner = (ny + 2 * pad, nx + 2 * pad), np.s_[pad : pad + ny, pad : pad + nx]
+    missing = np.ones(shape, dtype=np.bool_)
+    data, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for plane, values in ((missing, bad), (data, exposure.data), (variance, exposure.variance)):
+        plane[inner] = values
     x, y = star_x + pad, star_y + pad
-    near = dilated(bad, 2 * int(psf.size // 2) + 1)
-    column = np.clip(np.round(x).astype(int), 0, bad.shape[1] - 1)
-    row = np.clip(np.round(y).astype(int), 0, bad.shape[0] - 1)
+    near = dilated(missing, 2 * int(psf.size // 2) + 1)
+    column = np.clip(np.round(x).astype(int), 0, shape[1] - 1)
+    row = np.clip(np.round(y).astype(int), 0, shape[0] - 1)
     index = np.flatnonzero((flux > 0) & near[row, column])
-    model = np.zeros_like(data)
+    model = np.zeros(shape, np.float32)
     terms = np.ascontiguousarray(psf.terms(star_x[index], star_y[index]).T)
     radius = star_radii(psf, flux, exposure.sigma)[index]
     planes = psf.coefficients / psf.total
     add_stars(model, x[index], y[index], flux[index], radius, terms, planes, psf.sampling)
-    fill = model[bad]
-    data[bad] = fill
-    variance[bad] = np.pad(sigma, pad, mode="edge")[bad] ** 2 + (fill_error * fill) ** 2
+    holes = np.nonzero(missing)
+    fill = model[holes]
+    data[holes] = fill
+    sky = exposure.noise.sigma.at(holes[1] - float(pad), holes[0] - float(pad)).astype(np.float32)
+    variance[holes] = sky**2 + (fill_error * fill) ** 2
     return Repaired(data, variance, pad)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zogyp.core.threads import in_pairs
 from zogyp.crossmatch import cross_match
 from zogyp.differencing import Planes, difference, significance
 from zogyp.fluxscale import Match, match
@@ -104,7 +105,8 @@ def worked_out(
     """`subtract`, and the evidence beside the result."""
     watch = Stopwatch(progress)
     with watch.stage("read", 0.0):
-        image_n, image_r = opened(new, options.new), opened(ref, options.ref)
+        given = ((new, options.new), (ref, options.ref))
+        image_n, image_r = in_pairs(lambda one: opened(*one), given, options.n_threads)
     with watch.stage("align", 0.05):
         pair = bring_together(image_n, image_r, options)
     with watch.stage("measure", 0.2):
@@ -158,12 +160,8 @@ def _alignment(pair: Pair) -> dict[str, Any]:
 
 
 def _measure_both(pair: Pair, options: SubtractOptions) -> tuple[Exposure, Exposure]:
-    """Measure the two images, at the same time if threads are allowed."""
-    if options.n_threads < 2:
-        return _measure(pair.new, options), _measure(pair.ref, options)
-    with ThreadPoolExecutor(2) as pool:
-        a, b = (pool.submit(_measure, seen, options) for seen in (pair.new, pair.ref))
-        return a.result(), b.result()
+    """Measure the two images."""
+    return in_pairs(lambda seen: _measure(seen, options), (pair.new, pair.ref), options.n_threads)
 
 
 def _measure(seen: FirstLook, options: SubtractOptions) -> Exposure:
@@ -179,6 +177,7 @@ def _measure(seen: FirstLook, options: SubtractOptions) -> Exposure:
         detect=options.detect,
         psf_options=options.psf,
         psf=psf,
+        spend=True,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from zogyp.core.counting import block_means
 from zogyp.core.islands import islands, neighbours
 from zogyp.image import FloatImage
 from zogyp.measure.robust import robust_sigma
@@ -17,6 +18,7 @@ from zogyp.measure.robust import robust_sigma
 F8 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 LEAST_AREA = 8  # saturated pixels of a star below which it leaves no trail
+ODDEST = 20.0  # of D, beyond which a pixel counts no more
 BLOCK = 12  # px along a trail that are averaged, at least
 WIDER = 3.0  # FWHM: the same; a source fills two blocks at most
 SURE = 5.0  # spreads of all blocks of the image beyond which a block belongs to a trail
@@ -46,15 +48,15 @@ def trails(d: FloatImage, saturated: Bool, bad: Bool, fwhm: float) -> Bool:
     cores = _cores(saturated)
     if not cores:
         return found
-    level = np.where(bad, np.float32(np.nan), np.clip(d, -20, 20))
     smear, step = int(np.ceil(fwhm / 2)), max(BLOCK, int(np.ceil(WIDER * fwhm)))
-    for data, out, along in ((level, found, 0), (level.T, found.T, 1)):
-        blocks, noise = _blocks(data, smear + 2, step)
+    across, down = block_means(d, bad, step, ODDEST)
+    for means, out, along in ((across, found, 0), (down, found.T, 1)):
+        blocks, noise = _apart(means, smear + 2)
         if not noise > 0:
             continue
         for core in cores:
             rows, columns = core if along == 0 else core[::-1]
-            for row in range(max(rows.start - smear, 0), min(rows.stop + smear, len(data))):
+            for row in range(max(rows.start - smear, 0), min(rows.stop + smear, len(means))):
                 for low, high in _runs(blocks[row] / noise, columns, step):
                     out[max(row - smear, 0) : row + smear + 1, low:high] = True
     return found
@@ -71,16 +73,11 @@ def _cores(saturated: Bool) -> list[tuple[slice, slice]]:
     return cores
 
 
-def _blocks(data: FloatImage, beside: int, step: int) -> tuple[F8, float]:
-    """Means of each row's blocks of ``step`` px less those of rows ``beside`` it, and their spread."""
-    ny, nx = data.shape
-    n = nx // step
+def _apart(means: F8, beside: int) -> tuple[F8, float]:
+    """Means of each row's blocks less those of rows ``beside`` it, and their spread."""
+    ny, n = means.shape
     if n < 4 or ny < 4 * beside:
         return np.zeros((ny, max(n, 1))), 0.0
-    cut = data[:, : n * step].reshape(ny, n, step)
-    count = np.isfinite(cut).sum(axis=2)
-    means = np.nansum(cut, axis=2, dtype=np.float64) / np.maximum(count, 1)
-    means[count < step // 2] = np.nan
     reach = beside + 1
     padded = np.pad(means, ((reach, reach), (0, 0)), mode="reflect")
     rows = np.stack([padded[reach + j : reach + j + ny] for j in (-reach, -beside, beside, reach)])

@@ -24,7 +24,8 @@ def _growth(data: Plane, bad: Bool, x: float, y: float, sums: F8) -> None:
     xi, yi = int(np.round(x)), int(np.round(y))
     for v in range(max(0, yi - h), min(ny, yi + h + 1)):
         for u in range(max(0, xi - h), min(nx, xi + h + 1)):
-            if bad[v, u]:
+            beyond = (v - y) ** 2 + (u - x) ** 2 > (sums.size * STEP + 0.71) ** 2
+            if bad[v, u] or beyond:
                 continue
             value = data[v, u] / (SUB * SUB)
             for j in range(SUB):

@@ -9,6 +9,7 @@ from zogyp.core.jit import compiled
 
 Plane = NDArray[np.float32]
 Bool = NDArray[np.bool_]
+F8 = NDArray[np.float64]
 
 
 @compiled
@@ -51,3 +52,32 @@ def histogram(plane: Plane, use: Bool, low: float, high: float, bins: int) -> ND
             if use[y, x] and low <= v <= high:
                 counts[min(int((v - low) * scale), bins - 1)] += 1
     return counts
+
+
+@compiled
+def block_means(plane: Plane, bad: Bool, step: int, limit: float) -> tuple[F8, F8]:
+    """Means of blocks of ``step`` px along rows (ny, nx // step) and along columns (nx, ny // step).
+
+    Values count as ``limit`` at most, of either sign; a block of which less than half is usable is NaN.
+    """
+    ny, nx = plane.shape
+    across, along = np.empty((ny, nx // step)), np.empty((nx, ny // step))
+    total, count = np.zeros(nx), np.zeros(nx, np.int64)
+    for y in range(ny):
+        for i in range(nx // step):
+            mine, n = 0.0, 0
+            for x in range(i * step, (i + 1) * step):
+                if not bad[y, x]:
+                    mine += min(max(plane[y, x], -limit), limit)
+                    n += 1
+            across[y, i] = mine / n if n >= step // 2 and n > 0 else np.nan
+        for x in range(nx):
+            if not bad[y, x]:
+                total[x] += min(max(plane[y, x], -limit), limit)
+                count[x] += 1
+        if (y + 1) % step == 0:
+            for x in range(nx):
+                n = count[x]
+                along[x, y // step] = total[x] / n if n >= step // 2 and n > 0 else np.nan
+                total[x], count[x] = 0.0, 0
+    return across, along

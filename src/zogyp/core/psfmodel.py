@@ -24,6 +24,12 @@ def n_terms(order: int) -> int:
     return (order + 1) * (order + 2) // 2
 
 
+def terms_within(low: int, high: int) -> NDArray[np.intp]:
+    """Where the terms of a polynomial of order ``low`` are among those of order ``high``."""
+    degrees = [a + b for b in range(high + 1) for a in range(high + 1 - b)]
+    return np.flatnonzero(np.array(degrees) <= low)
+
+
 def polynomial(x: NDArray[np.float64], y: NDArray[np.float64], order: int) -> NDArray[np.float64]:
     """Terms 1, x, x², ..., y, xy, ..., of shape (n_terms, ...), in PSFEx's order."""
     terms = [x**a * y**b for b in range(order + 1) for a in range(order + 1 - b)]

@@ -49,34 +49,54 @@ def stack_transpose(stamps: F4, x: F8, y: F8, terms: F8, k: int, s: float) -> F8
     return out
 
 
-@njit(cache=True, nogil=True)
-def stack_normal(planes: F4, x: F8, y: F8, terms: F8, weight: F4, s: float) -> F4:
-    """`stack_transpose` of ``weight`` times `stack_draw` of the planes, star by star, in single precision."""
+def stack_normal(planes: F4, x: F8, y: F8, terms: F4, weight: F4, s: float) -> F4:
+    """`stack_transpose` of ``weight`` times `stack_draw` of the planes, in single precision."""
     n_stars, n, _ = weight.shape
-    k = planes.shape[1]
+    n_terms, k, _ = planes.shape
+    _, lo, hi = limits(n // 2, s, k)
+    box = np.s_[:, lo:hi, lo:hi]
+    part = np.ascontiguousarray(planes[box]).reshape(n_terms, -1)
+    own = (terms @ part).reshape(n_stars, hi - lo, hi - lo)  # each star's PSF
+    _there_and_back(own, x, y, weight, (s, k, lo))
+    out = np.zeros(planes.shape, np.float32)
+    out[box] = (terms.T @ own.reshape(n_stars, -1)).reshape(n_terms, hi - lo, hi - lo)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _there_and_back(own: F4, x: F8, y: F8, weight: F4, grid: tuple[float, int, int]) -> None:
+    """Draw each star from its own coefficients, weigh its pixels, and put the transpose in their place.
+
+    ``grid`` = (step [px], points of the whole model along a side, the first of them that ``own`` holds).
+    """
+    s, k, lo = grid
+    n_stars, n, _ = weight.shape
+    m = own.shape[1]
     exact, d, first = np.empty((n, 6)), np.empty((n, 6)), np.empty((2, n), np.int64)
     wx, wy = np.empty((n, 6), np.float32), np.empty((n, 6), np.float32)
-    c, t = np.zeros((k, k), np.float32), np.zeros((n, k), np.float32)
-    p, g = np.zeros((n, n), np.float32), np.zeros((k, k), np.float32)
-    out = np.zeros(planes.shape, np.float32)
-    share = terms.astype(np.float32)
-    reach, lo, hi = limits(n // 2, s, k)
+    t, p = np.zeros((n, m), np.float32), np.zeros((n, n), np.float32)
     for i in range(n_stars):
-        combine(share[i], planes, c, reach)
         weights(n // 2, y[i] - np.round(y[i]), s, k, exact, d, first[1])
-        wy[:] = exact
+        _taken(exact, first[1], lo, wy)
         weights(n // 2, x[i] - np.round(x[i]), s, k, exact, d, first[0])
-        wx[:] = exact
-        run = even_run(first[0], exact, s, k)
-        rows(c, wy, first[1], lo, hi, t)
+        _taken(exact, first[0], lo, wx)
+        run = even_run(first[0], exact, s, m)
+        rows(own[i], wy, first[1], 0, m, t)
         columns(t, wx, first[0], run, p)
         for v in range(n):
             for u in range(n):
                 p[v, u] *= weight[i, v, u]
         _spread_columns(p, wx, first[0], run, t)
-        _spread_rows(t, wy, first[1], lo, hi, g)
-        _share_out(g, share[i], lo, hi, out)
-    return out
+        _spread_rows(t, wy, first[1], 0, m, own[i])
+
+
+@njit(cache=True, nogil=True)
+def _taken(exact: F8, first: I8, lo: int, w: F4) -> None:
+    """Weights in single precision, on a grid that begins at point ``lo``."""
+    for i in range(first.size):
+        first[i] = max(first[i] - lo, 0) if exact[i].sum() == 0.0 else first[i] - lo
+        for a in range(6):
+            w[i, a] = exact[i, a]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -85,19 +105,26 @@ def _spread_columns(stamp: Real, w: Real, first: I8, run: tuple[int, int, int], 
     k = t.shape[1]
     n = w.shape[0]
     j0, j1, m = run
+    length = j1 - j0
+    padded = np.zeros(length + 10, t.dtype)
+    q = w[j0] if length > 0 else w[0]
+    w0, w1, w2, w3, w4, w5 = q[0], q[1], q[2], q[3], q[4], q[5]
     for v in range(n):
         row = t[v]
-        row[:] = 0.0
-        line = stamp[v, j0:j1]
-        for b in range(6):
-            if j1 > j0:
-                z, part = w[j0, b], row[first[j0] + b :]
-                if m == 1:
-                    for j in range(line.size):
-                        part[j] += z * line[j]
-                else:
-                    for j in range(line.size):
-                        part[m * j] += z * line[j]
+        for u in range(k):
+            row[u] = 0.0
+        if length > 0 and m == 1:
+            for j in range(length):
+                padded[5 + j] = stamp[v, j0 + j]
+            part = row[first[j0] : first[j0] + length + 5]
+            for u in range(length + 5):
+                low = w5 * padded[u] + w4 * padded[u + 1] + w3 * padded[u + 2]
+                part[u] = low + w2 * padded[u + 3] + w1 * padded[u + 4] + w0 * padded[u + 5]
+        elif length > 0:
+            line, part = stamp[v, j0:j1], row[first[j0] :]
+            for j in range(length):
+                for b in range(6):
+                    part[m * j + b] += q[b] * line[j]
         for u in range(n):
             if not j0 <= u < j1:
                 for b in range(6):
@@ -108,12 +135,26 @@ def _spread_columns(stamp: Real, w: Real, first: I8, run: tuple[int, int, int], 
 def _spread_rows(t: Real, w: Real, first: I8, lo: int, hi: int, g: Real) -> None:
     """Transpose of `rows`: ``g[first[v] + a] += w[v, a] t[v]``."""
     k = t.shape[1]
-    g[lo:hi, lo:hi] = 0.0
+    for q in range(lo, hi):
+        for u in range(lo, hi):
+            g[q, u] = 0.0
     for v in range(w.shape[0]):
-        for a in range(6):
-            z = w[v, a]
-            if z != 0.0:
-                part, line = g[mirror(first[v] + a, k), lo:hi], t[v, lo:hi]
+        line, f = t[v, lo:hi], first[v]
+        if f >= 0 and f + 5 < k:
+            g0, g1, g2 = g[f, lo:hi], g[f + 1, lo:hi], g[f + 2, lo:hi]
+            g3, g4, g5 = g[f + 3, lo:hi], g[f + 4, lo:hi], g[f + 5, lo:hi]
+            w0, w1, w2, w3, w4, w5 = w[v, 0], w[v, 1], w[v, 2], w[v, 3], w[v, 4], w[v, 5]
+            for u in range(line.size):
+                z = line[u]
+                g0[u] += w0 * z
+                g1[u] += w1 * z
+                g2[u] += w2 * z
+                g3[u] += w3 * z
+                g4[u] += w4 * z
+                g5[u] += w5 * z
+        else:
+            for a in range(6):
+                z, part = w[v, a], g[mirror(f + a, k), lo:hi]
                 for u in range(part.size):
                     part[u] += z * line[u]
 

@@ -16,6 +16,9 @@ F4 = NDArray[np.float32]
 Real = NDArray[np.floating]  # in either precision
 
 
+SAME = 1e-12  # px by which two fractions of a pixel may differ and are one
+
+
 @njit(cache=True, nogil=True)
 def _bspline5(t: float, w: F8, d: F8) -> None:
     """Quintic B-spline weights ``w`` and their derivatives ``d`` for a fraction t in [0, 1)."""
@@ -40,17 +43,24 @@ def _bspline5(t: float, w: F8, d: F8) -> None:
 @njit(cache=True, nogil=True)
 def weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArray[np.int64]) -> None:
     """Weights of pixels -r..r of one axis: ``w``, ``d`` (2r+1, 6) from grid index ``first`` on."""
+    told, last = -1.0, 0
     for i in range(2 * r + 1):
         p = (i - r - shift) / s + k // 2
         if p < 0 or p > k - 1:  # beyond the model there is no light
             first[i] = 0
-            w[i, :] = 0.0
-            d[i, :] = 0.0
+            for a in range(6):
+                w[i, a] = d[i, a] = 0.0
             continue
         f = int(np.floor(p))
-        _bspline5(p - f, w[i], d[i])
-        d[i] /= -s  # derivative by the star's position
         first[i] = f - 2
+        if abs(p - f - told) < SAME:  # where the grid's step divides a pixel, most pixels have one fraction
+            for a in range(6):
+                w[i, a], d[i, a] = w[last, a], d[last, a]
+            continue
+        told, last = p - f, i
+        _bspline5(told, w[i], d[i])
+        for a in range(6):
+            d[i, a] /= -s  # derivative by the star's position
 
 
 @njit(cache=True, nogil=True)
@@ -82,12 +92,18 @@ def rows(c: Real, w: Real, first: NDArray[np.int64], lo: int, hi: int, out: Real
     """``out[i, x] = sum_a w[i, a] c[first[i] + a, x]`` for x in lo..hi."""
     k = c.shape[0]
     for i in range(w.shape[0]):
-        row = out[i, lo:hi]
-        row[:] = 0
-        for a in range(6):
-            v = w[i, a]
-            if v != 0.0:
-                line = c[mirror(first[i] + a, k), lo:hi]
+        row, f = out[i, lo:hi], first[i]
+        if f >= 0 and f + 5 < k:  # six rows at a time: each is read once, the sum is written once
+            c0, c1, c2 = c[f, lo:hi], c[f + 1, lo:hi], c[f + 2, lo:hi]
+            c3, c4, c5 = c[f + 3, lo:hi], c[f + 4, lo:hi], c[f + 5, lo:hi]
+            w0, w1, w2, w3, w4, w5 = w[i, 0], w[i, 1], w[i, 2], w[i, 3], w[i, 4], w[i, 5]
+            for x in range(row.size):
+                low = w0 * c0[x] + w1 * c1[x] + w2 * c2[x]
+                row[x] = low + w3 * c3[x] + w4 * c4[x] + w5 * c5[x]
+        else:
+            row[:] = 0
+            for a in range(6):
+                v, line = w[i, a], c[mirror(f + a, k), lo:hi]
                 for x in range(row.size):
                     row[x] += v * line[x]
 
@@ -148,42 +164,41 @@ def limits(r: int, s: float, k: int) -> tuple[int, int, int]:
 
 
 @njit(cache=True, nogil=True)
-def draw(c: F8, dx: float, dy: float, s: float, r: int) -> F8:
+def draw(c: Real, dx: float, dy: float, s: float, r: int) -> Real:
     """Stamp (2r+1, 2r+1) of B-spline coefficients ``c`` displaced by (dx, dy) px."""
     k = c.shape[0]
     n = 2 * r + 1
-    w = np.empty((n, 6))
-    d = np.empty((n, 6))
-    first = np.empty(n, np.int64)
-    t = np.zeros((n, k))
-    out = np.empty((n, n))
+    w, d, first = np.empty((n, 6)), np.empty((n, 6)), np.empty(n, np.int64)
+    t = np.zeros((n, k), c.dtype)
+    out = np.empty((n, n), c.dtype)
     _, lo, hi = limits(r, s, k)
     weights(r, dy, s, k, w, d, first)
-    rows(c, w, first, lo, hi, t)
+    rows(c, w.astype(c.dtype), first, lo, hi, t)
     weights(r, dx, s, k, w, d, first)
-    columns(t, w, first, even_run(first, w, s, k), out)
+    columns(t, w.astype(c.dtype), first, even_run(first, w, s, k), out)
     return out
 
 
 @njit(cache=True, nogil=True)
-def draw_gradient(c: F8, dx: float, dy: float, s: float, r: int) -> tuple[F8, F8, F8]:
+def draw_gradient(c: Real, dx: float, dy: float, s: float, r: int) -> tuple[Real, Real, Real]:
     """The stamp of `draw` and its derivatives by dx and dy."""
     k = c.shape[0]
     n = 2 * r + 1
     wy, gy = np.empty((n, 6)), np.empty((n, 6))
     wx, gx = np.empty((n, 6)), np.empty((n, 6))
     fy, fx = np.empty(n, np.int64), np.empty(n, np.int64)
-    t = np.zeros((n, k))
-    p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    t = np.zeros((n, k), c.dtype)
+    p, px, py = np.empty((n, n), c.dtype), np.empty((n, n), c.dtype), np.empty((n, n), c.dtype)
     _, lo, hi = limits(r, s, k)
     weights(r, dy, s, k, wy, gy, fy)
     weights(r, dx, s, k, wx, gx, fx)
-    rows(c, wy, fy, lo, hi, t)
     run = even_run(fx, wx, s, k)
-    columns(t, wx, fx, run, p)
-    columns(t, gx, fx, run, px)
-    rows(c, gy, fy, lo, hi, t)
-    columns(t, wx, fx, run, py)
+    along = wx.astype(c.dtype)
+    rows(c, wy.astype(c.dtype), fy, lo, hi, t)
+    columns(t, along, fx, run, p)
+    columns(t, gx.astype(c.dtype), fx, run, px)
+    rows(c, gy.astype(c.dtype), fy, lo, hi, t)
+    columns(t, along, fx, run, py)
     return p, px, py
 
 
@@ -194,18 +209,21 @@ def add_stars(
     """Add stars to ``image`` in place: ``terms`` (n, n_terms), ``planes`` (n_terms, k, k) coefficients."""
     ny, nx = image.shape
     k = planes.shape[1]
-    c = np.zeros((k, k))
+    c = np.zeros((k, k), np.float32)
+    light, share = planes.astype(np.float32), terms.astype(np.float32)
     for i in range(x.size):
         r = radius[i]
         xi, yi = int(np.round(x[i])), int(np.round(y[i]))
         if xi + r < 0 or yi + r < 0 or xi - r >= nx or yi - r >= ny:
             continue
         reach, _, _ = limits(r, s, k)
-        combine(terms[i], planes, c, reach)
+        combine(share[i], light, c, reach)
         p = draw(c, x[i] - xi, y[i] - yi, s, r)
+        left, right, f = max(0, xi - r), min(nx, xi + r + 1), np.float32(flux[i])
         for v in range(max(0, yi - r), min(ny, yi + r + 1)):
-            for u in range(max(0, xi - r), min(nx, xi + r + 1)):
-                image[v, u] += np.float32(flux[i] * p[v - yi + r, u - xi + r])
+            row, line = image[v, left:right], p[v - yi + r, left - xi + r : right - xi + r]
+            for u in range(row.size):
+                row[u] += f * line[u]
 
 
 @njit(cache=True, nogil=True)
@@ -228,7 +246,12 @@ def _solve3(a: F8, b: F8, n: int) -> bool:
 
 @njit(cache=True, nogil=True)
 def _normal_equations(
-    residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, stamps: tuple[F8, F8, F8], error: float
+    residual: F4,
+    variance: F4,
+    good: NDArray[np.bool_],
+    star: F8,
+    stamps: tuple[Real, Real, Real],
+    error: float,
 ) -> tuple[F8, F8, float, int]:
     """Matrix and right side for steps in flux and position; chi² and number of pixels."""
     ny, nx = residual.shape
@@ -256,7 +279,7 @@ def _normal_equations(
 
 @njit(cache=True, nogil=True)
 def fit_star(
-    residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, c: F8, s: float, how: F8, out: F8
+    residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, c: Real, s: float, how: F8, out: F8
 ) -> None:
     """One Gauss-Newton step of a star's flux and position on the residual of the whole scene.
 
@@ -283,10 +306,13 @@ def fit_star(
         star[1] += shrink * b[2]
     p = stamps[0]
     q = draw(c, star[0] - xi, star[1] - yi, s, r) if move else p
+    left, right = max(0, xi - r), min(nx, xi + r + 1)
+    now, before = np.float32(star[2]), np.float32(f)
     for v in range(max(0, yi - r), min(ny, yi + r + 1)):
-        for u in range(max(0, xi - r), min(nx, xi + r + 1)):
-            i, j = v - yi + r, u - xi + r
-            residual[v, u] -= np.float32(star[2] * q[i, j] - f * p[i, j])
+        i, j = v - yi + r, left - xi + r
+        row, new, old = residual[v, left:right], q[i, j : j + right - left], p[i, j : j + right - left]
+        for u in range(row.size):
+            row[u] -= now * new[u] - before * old[u]
 
 
 @njit(cache=True, nogil=True)
@@ -295,11 +321,12 @@ def sweep(
 ) -> F8:
     """Fit all stars once, one after another (Gauss-Seidel); returns `fit_star`'s out for each."""
     k = planes.shape[1]
-    c = np.zeros((k, k))
+    c = np.zeros((k, k), np.float32)
+    light, share = planes.astype(np.float32), terms.astype(np.float32)
     out = np.zeros((stars.shape[0], 4))
     for i in range(stars.shape[0]):
         reach, _, _ = limits(int(stars[i, 3]), s, k)
-        combine(terms[i], planes, c, reach)
+        combine(share[i], light, c, reach)
         fit_star(residual, variance, good, stars[i], c, s, how, out[i])
     return out
 

@@ -43,6 +43,8 @@ class Step:
         Hidden sources are looked for that have this share of the modelled light; 0: none are.
     chosen_anew : bool
         The PSF's stars are chosen anew of all that the scene has shown.
+    order : int
+        Highest order of the PSF's polynomial.
     effort : int
         Steps of each round of the PSF's fit.
     """
@@ -50,12 +52,13 @@ class Step:
     psf_error: float
     of_model: float = 0.0
     chosen_anew: bool = False
+    order: int = 5
     effort: int = STEPS
 
 
 SEEING = (1.2, 30.0)  # px, FWHM that a first profile may have
 LOST = 100.0  # times the brightest source: a flux beyond it is one that a fit has lost
-STAGES = (Step(0.02, effort=8), Step(0.01))
+STAGES = (Step(0.02, order=1, effort=8), Step(0.01))
 # the better the PSF is known, the fainter are the neighbours that can be told from its errors
 CROWD_STAGES = (
     Step(0.05, 1.0),
@@ -122,6 +125,7 @@ def measure(
     detect: DetectOptions = DetectOptions(),
     psf_options: PSFOptions = PSFOptions(),
     psf: PSF | None = None,
+    spend: bool = False,
 ) -> Exposure:
     """Measure sky, noise, stars and PSF of an image.
 
@@ -133,6 +137,8 @@ def measure(
         How.
     psf : PSF or None
         When given it is taken as it is.
+    spend : bool
+        The pixels of a first look may be overwritten: nobody needs them any more.
 
     Raises
     ------
@@ -145,7 +151,9 @@ def measure(
         seen = given
     else:
         seen = look(given, background_options=background_options, detect=detect)
-    image, data, level = seen.image, seen.data.copy(), seen.level
+    image, level = seen.image, seen.level
+    # a crowd may have to begin anew
+    data = seen.data if (spend or not isinstance(given, FirstLook)) and not seen.crowded else seen.data.copy()
     bad = ~image.good
     given_psf = psf is not None
     if psf is None:
@@ -190,54 +198,61 @@ def _model(
     chosen = choose_stars(sources, image.shape, fwhm=fwhm, reach=grid.radius, most=options.max_stars)
     if chosen.size < options.min_stars:
         raise StarsError(f"PSF of {image.name}", int(chosen.size), options.min_stars, hint)
-    psf, profile, scene = _first_model(seen, data, chosen, grid)
+    psf, profile, scene, some = _first_model(seen, data, chosen, grid)
     level = seen.level * 0.0
     for step in CROWD_STAGES if seen.crowded else STAGES:
-        sky = _sky_between_stars(scene, good, sky_options)
-        take_off(data, sky)
-        level = level + sky
+        whole = len(scene.sources) >= len(sources)
+        if whole:
+            sky = _sky_between_stars(scene, good, sky_options)
+            take_off(data, sky)
+            level = level + sky
         if step.chosen_anew:
             most = options.max_stars
             chosen = stars_of_the_crowd(scene.sources, image.shape, fwhm=fwhm, reach=2 * fwhm, most=most)
-        chosen = _consistent(scene, chosen, options.min_stars)
-        stamps = star_stamps(scene, variance, good, psf, chosen, grid.radius)
-        order = order_for(chosen.size, options.order)
+        index = _consistent(scene, chosen if whole else np.searchsorted(some, chosen), options.min_stars)
+        chosen = index if whole else some[index]
+        stamps = star_stamps(scene, variance, good, psf, index, grid.radius)
+        order = min(order_for(chosen.size, options.order), step.order)
         # neighbours that nobody can tell apart would bend the profile of a crowd's stars
         prior = profile if seen.crowded else bend(profile, stamps, grid)
         psf = fit_psf(stamps, grid, order, prior, image.shape, psf, step.effort)
-        scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=step.psf_error)
+        started, sweeps = (scene.sources, 1) if whole else (sources, 2)
+        room = scene.residual
+        scene = fit_scene(
+            data, variance, good, started, psf, sweeps=sweeps, psf_error=step.psf_error, room=room
+        )
         if step.of_model:
             hidden = hidden_sources(scene.residual, data - scene.residual, variance, good, psf, step.of_model)
             everything = scene.sources.joined(hidden)
-            scene = fit_scene(data, variance, good, everything, psf, sweeps=1, psf_error=step.psf_error)
+            scene = fit_scene(
+                data, variance, good, everything, psf, sweeps=1, psf_error=step.psf_error, room=room
+            )
             if not np.abs(scene.sources.flux).max() <= LOST * np.abs(sources.flux).max():
-                data[:] = (
-                    seen.data
-                )  # too few stars for a PSF that holds everywhere: only those that stand out
+                # too few stars for a PSF that holds everywhere: only those that stand out
+                data[:] = seen.data
                 return _model(replace(seen, crowded=False), data, options, sky_options)
     return psf, scene, chosen, level
 
 
 def _first_model(
     seen: FirstLook, data: FloatImage, chosen: NDArray[np.intp], grid: Grid
-) -> tuple[PSF, Moffat, Scene]:
-    """A profile for the stars, and the scene of all sources by it.
+) -> tuple[PSF, Moffat, Scene, NDArray[np.intp]]:
+    """A profile for the stars, a scene by it, and which sources that holds.
 
-    The profile needs the chosen stars and what reaches into their stamps, not the whole image.
+    A profile needs the chosen stars and what reaches into their stamps, not the whole image; in a crowd that
+    is nearly all.
     """
     variance, good, sources = seen.variance, seen.image.good, seen.sources
     some = np.arange(len(sources)) if seen.crowded else _about(sources, chosen, 2 * grid.radius)
-    within = np.searchsorted(some, chosen)
     profile = Moffat(float(np.clip(seen.fwhm, *SEEING)))
     psf = moffat_psf(profile, grid)
     scene = fit_scene(data, variance, good, sources.take(some), psf, sweeps=2, psf_error=0.2)
-    stamps = star_stamps(scene, variance, good, psf, within, grid.radius)
+    stamps = star_stamps(scene, variance, good, psf, np.searchsorted(some, chosen), grid.radius)
     profile = fit_profile(stamps, grid, profile)
     psf = moffat_psf(profile, grid)
-    # those that were fitted already are nearly where they belong
-    sweeps = 1 if some.size == len(sources) else 2
-    started = scene.sources if some.size == len(sources) else sources
-    return psf, profile, fit_scene(data, variance, good, started, psf, sweeps=sweeps, psf_error=0.1)
+    room = scene.residual
+    scene = fit_scene(data, variance, good, scene.sources, psf, sweeps=1, psf_error=0.1, room=room)
+    return psf, profile, scene, some
 
 
 def _about(sources: Sources, chosen: NDArray[np.intp], reach: float) -> NDArray[np.intp]:

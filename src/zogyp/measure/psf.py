@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 from scipy.optimize import least_squares
 
-from zogyp.core.psfmodel import PSF, SPLINE, polynomial
+from zogyp.core.psfmodel import PSF, SPLINE, polynomial, terms_within
 from zogyp.core.stacks import stack_draw
 from zogyp.measure.moffat import Moffat, fit_moffat, moffat_from, parameters_of
 from zogyp.measure.psf_solver import Grid, Group, Profile, Solver, StarStamps, flux_and_sky
@@ -119,9 +119,10 @@ def fit_psf(
     norm = np.sqrt(len(stars.x)) * np.sign(np.diag(r))
     terms, back = q * norm, r / norm[:, None]  # unit rms; monomials = terms @ back
     solver = Solver(_groups(stars, np.ascontiguousarray(terms), grid, prior.fwhm), grid, prior)
-    if start is not None and start.order == order and start.sampling == grid.sampling:
-        planes = back @ start.coefficients.reshape(len(back), -1)
-        solver.deviation = planes.reshape(solver.mean.shape) - solver.mean
+    if start is not None and start.order <= order and start.sampling == grid.sampling:
+        earlier = np.zeros_like(solver.mean)
+        earlier[terms_within(start.order, order)] = start.coefficients
+        solver.deviation = np.tensordot(back, earlier, axes=1) - solver.mean
     for _ in range(ROUNDS):
         solver.solve(steps)
         solver.judge()

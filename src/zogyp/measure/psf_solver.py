@@ -105,7 +105,8 @@ class Group:
     def normal(self, planes: F8, weight: F4) -> F4:
         """The transpose of ``weight`` times what the planes draw."""
         s = self.stars
-        return stack_normal(planes.astype(np.float32), s.x, s.y, self.terms, weight, self.grid.sampling)
+        light, terms = planes.astype(np.float32), self.terms.astype(np.float32)
+        return stack_normal(light, s.x, s.y, terms, weight, self.grid.sampling)
 
     def variance(self, excess: F8) -> F4:
         """Noise, with the scatter of the PSF among stars."""

@@ -101,9 +101,11 @@ def _fitted(moffat: Moffat, stars: StarStamps, grid: Grid, knots: F8) -> tuple[F
     factors = np.zeros(knots.size)
     noise = variance + (MODEL_ERROR * stars.flux[best][:, None] * base) ** 2
     weight, normal = 1 / noise, np.eye(knots.size)
-    for _ in range(ROUNDS):
+    for i in range(ROUNDS):
         model = base + bumps @ factors
-        for _ in range(2):  # what lies on one star, and not on the others, must not pass for its sky
+        for _ in range(
+            2 if i == 0 else 1
+        ):  # what lies on one star, and not on the others, must not pass for its sky
             flux, sky = flux_and_sky(data, model, weight)
             share = (data - sky[:, None]) / flux[:, None] - model
             off = np.abs(share - np.median(share, axis=0)) * np.abs(flux[:, None]) / np.sqrt(noise)

@@ -53,6 +53,7 @@ def fit_scene(
     *,
     sweeps: int = 2,
     psf_error: float = 0.02,
+    room: FloatImage | None = None,
 ) -> Scene:
     """Fit the fluxes and positions of all sources by the PSF, neighbours included.
 
@@ -66,6 +67,8 @@ def fit_scene(
         Passes over all stars.
     psf_error : float
         Relative error of the PSF's pixels: keeps bright cores from deciding alone.
+    room : ndarray, float32, (ny, nx) or None
+        Where to put the residual; what it held is lost.
     """
     terms = np.ascontiguousarray(psf.terms(sources.x, sources.y).T)
     planes = _unit(psf)
@@ -73,7 +76,8 @@ def fit_scene(
     radius = star_radii(psf, sources.flux, sigma)
     fit = np.minimum(radius, np.where(sources.saturated, radius, np.ceil(1.3 * psf.fwhm)))
     stars = np.column_stack([sources.x, sources.y, sources.flux, radius, fit]).astype(np.float64)
-    residual = data.copy()
+    residual = np.empty_like(data) if room is None else room
+    np.copyto(residual, data)
     add_stars(residual, stars[:, 0], stars[:, 1], -stars[:, 2], radius, terms, planes, psf.sampling)
     out = np.zeros((len(sources), 4))
     for i in range(sweeps):

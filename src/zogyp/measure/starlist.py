@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import sep
 from numpy.typing import NDArray
 
+from zogyp.core.centroids import windowed
 from zogyp.measure.firstlook import FirstLook
 from zogyp.measure.sources import Sources, local_size
 
@@ -60,12 +60,12 @@ def star_list(seen: FirstLook, most: int) -> StarList:
     xy = np.column_stack([s.x, s.y]).astype(np.float64)
     if len(s) == 0:
         return StarList(xy.reshape(0, 2), np.zeros(0), np.zeros(0), seen.image.shape, fwhm)
-    x, y, flag = sep.winpos(seen.data, s.x, s.y, np.full(len(s), sigma), mask=~seen.image.good)
+    x, y, clean = windowed(seen.data, ~seen.image.good, s.x, s.y, sigma)
     noise = np.sqrt(2 * np.pi) * 1.4 * sigma * seen.noise.sigma.typical  # of a star's flux
     snr = s.flux / np.hypot(noise, np.sqrt(np.maximum(s.flux, 0) / (seen.noise.gain or np.inf)))
     error = np.hypot(CENTROID * sigma / np.maximum(snr, 1), SYSTEMATIC)
     moved = np.hypot(x - s.x, y - s.y)
-    sure = np.isfinite(moved) & (moved < JUMP) & (flag == 0) & ~s.saturated
+    sure = np.isfinite(moved) & (moved < JUMP) & clean & ~s.saturated
     sure &= _like_stars(s, seen.image.shape)
     xy[sure] = np.column_stack([x, y])[sure]
     error[~sure] = np.maximum(UNSURE, error[~sure])
