@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 import skies
-from zogyp.core.psfmodel import PSF, bspline5, n_terms, polynomial
+from zogyp.core.psfmodel import PSF, bspline5, n_terms, polynomial, terms_within
 
 
 def density(fwhm, k, step):
@@ -129,3 +129,26 @@ def test_total_is_the_sum_over_image_pixels():
     psf = PSF(3.0 * density(2.0, 61, 0.5)[None].astype(np.float32), sampling=0.5)
     # flux per image pixel, sampled twice as finely, still sums to its flux over image pixels
     assert psf.total == pytest.approx(3.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("low, high", [(0, 0), (0, 3), (1, 3), (2, 2), (2, 5)])
+def test_the_terms_of_a_lower_order_are_found_among_those_of_a_higher(low, high):
+    u, v = np.random.default_rng(1).normal(size=(2, 6))
+    within = terms_within(low, high)
+    np.testing.assert_array_equal(polynomial(u, v, high)[within], polynomial(u, v, low))
+
+
+def test_the_noise_of_a_change_is_that_of_its_terms():
+    """Planes with errors of known covariance: the change between two places scatters as told."""
+    rng = np.random.default_rng(2)
+    spread = rng.normal(size=(3, 3))
+    planes = np.einsum("ij,njp->nip", spread, rng.normal(size=(4000, 3, 25)))  # noise at 25 points
+    psf = PSF(np.ones((3, 5, 5), np.float32), 1, (50, 40), (50, 40), term_covariance=25 * spread @ spread.T)
+    change = (psf.terms(np.array([10.0]), np.array([70.0])) - psf.terms(np.array([90.0]), np.array([20.0])))[
+        :, 0
+    ]
+    seen = np.sqrt((np.einsum("i,nip->np", change, planes) ** 2).sum(axis=1).mean())
+    # 10^5 squares: 0.5 per cent
+    assert psf.change_noise((10, 70), (90, 20)) == pytest.approx(seen, rel=0.02)
+    assert psf.change_noise((10, 70), (10, 70)) == 0
+    assert PSF(np.ones((1, 5, 5), np.float32)).change_noise((0, 0), (9, 9)) == 0

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates, spline_filter
 
 import skies
-from zogyp.core.stacks import stack_draw, stack_transpose
+from zogyp.core.stacks import stack_draw, stack_normal, stack_transpose
 from zogyp.core.stamps import (
     add_stars,
     combine,
@@ -75,6 +75,20 @@ def test_stack_transpose_is_the_exact_transpose_of_stack_draw(k, s):
     back = float((planes * stack_transpose(stamps, x, y, terms, k, s)).sum())
     # the stamps are float32: 6e-8 of each of a thousand products
     assert forward == pytest.approx(back, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "k, s, r", [(61, 1.0, 24), (61, 1.0, 30), (41, 0.5, 6), (45, 0.7, 10), (51, 1.3, 25)]
+)
+def test_the_normal_product_is_drawing_weighing_and_the_transpose(k, s, r):
+    rng = np.random.default_rng(5)
+    x, y, terms = rng.uniform(0, 100, 9), rng.uniform(0, 100, 9), rng.normal(size=(9, 3))
+    planes = rng.normal(size=(3, k, k))
+    weight = rng.random((9, 2 * r + 1, 2 * r + 1)).astype(np.float32)
+    expected = stack_transpose(weight * stack_draw(planes, x, y, terms, r, s), x, y, terms, k, s)
+    got = stack_normal(planes.astype(np.float32), x, y, terms.astype(np.float32), weight, s)
+    # single precision: 6e-8 of each of a hundred products
+    np.testing.assert_allclose(got, expected, atol=3e-6 * np.abs(expected).max())
 
 
 def test_stack_draw_draws_each_star_at_its_fraction_of_a_pixel():

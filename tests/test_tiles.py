@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zogyp.core.tiles import gather, plan, run, split
+from zogyp.core.tiles import Blend, gather, plan, run, split
 from zogyp.core.zogy import Side, zogy
 from zogyp.errors import OptionError, ShapeError
 
@@ -278,3 +278,19 @@ def test_split_tiles_give_the_same_sum_in_smaller_blocks():
         answers.append(out["out"])
     assert max(max(t.shape) for t in split(whole, 96, margin)) <= 100  # 96 and a fast length above it
     np.testing.assert_array_equal(*answers)  # the same windows, nodes and pixels, in another order
+
+
+@pytest.mark.parametrize("step, ramp", [(130, 130), (150, 40)])
+def test_numbers_are_blended_as_planes_are(step, ramp):
+    shape = (301, 467)
+    tiles = split(plan(shape, step, ramp, 10), 120, 10)
+    out = {"v": np.zeros(shape, np.float32)}
+    numbers = run(tiles, lambda t: {"v": t.x - 0.3 * t.y, "w": t.x - 0.3 * t.y}, out)
+    blend = Blend(shape, tiles, numbers["w"])
+    np.testing.assert_allclose(blend.plane(), out["v"], rtol=1e-5, atol=1e-3)  # values to 500
+    for rows, band in blend.bands():
+        np.testing.assert_array_equal(band, blend.plane()[rows])
+    rng = np.random.default_rng(1)
+    row, column = rng.integers(0, 301, 50), rng.integers(0, 467, 50)
+    np.testing.assert_allclose(blend.at(row, column), out["v"][row, column], rtol=1e-5, atol=1e-3)
+    assert (Blend(shape, tiles, [2.5] * len(tiles)).rows(7, 9) == 2.5).all()

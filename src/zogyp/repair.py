@@ -166,7 +166,8 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: f
     holes = np.nonzero(missing)
     fill = model[holes]
     data[holes] = fill
-    sky = exposure.noise.sigma.at(holes[1] - float(pad), holes[0] - float(pad)).astype(np.float32)
+    hole_y, hole_x = (a.astype(np.float64) - pad for a in holes)
+    sky = exposure.noise.sigma.at(hole_x, hole_y).astype(np.float32)
     variance[holes] = sky**2 + (fill_error * fill) ** 2
     return Repaired(data, variance, pad)
 

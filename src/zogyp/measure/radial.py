@@ -103,9 +103,8 @@ def _fitted(moffat: Moffat, stars: StarStamps, grid: Grid, knots: F8) -> tuple[F
     weight, normal = 1 / noise, np.eye(knots.size)
     for i in range(ROUNDS):
         model = base + bumps @ factors
-        for _ in range(
-            2 if i == 0 else 1
-        ):  # what lies on one star, and not on the others, must not pass for its sky
+        # what lies on one star, and not on the others, must not pass for its sky
+        for _ in range(2 if i == 0 else 1):
             flux, sky = flux_and_sky(data, model, weight)
             share = (data - sky[:, None]) / flux[:, None] - model
             off = np.abs(share - np.median(share, axis=0)) * np.abs(flux[:, None]) / np.sqrt(noise)
