@@ -39,6 +39,7 @@ NAMES = {
     "PSFOptions",
     "PhotOptions",
     "Photometry",
+    "Reference",
     "Registration",
     "RegistrationOptions",
     "RejectOptions",

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from zogyp.registration import Target as Target
     from zogyp.registration import align as align
     from zogyp.registration import target as target
+    from zogyp.subtraction import Reference as Reference
     from zogyp.subtraction import subtract as subtract
 
 __version__ = "2.0.0.dev0"
@@ -89,6 +90,7 @@ _HOME = {
     "Target": "registration",
     "align": "registration",
     "target": "registration",
+    "Reference": "subtraction",
     "subtract": "subtraction",
 }
 _MODULES = ("errors", "options", "simulate", "spali2", "zip", "zo_coadd")

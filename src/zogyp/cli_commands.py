@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from zogyp.errors import ZogypError
+from zogyp.errors import OptionError, ZogypError
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Report = Annotated[bool, Parameter(negative="--no-report", show_default=False)]
@@ -43,21 +43,23 @@ def subtract(
     new: Path,
     ref: Path,
     /,
-    *,
+    *more: Path,
     output: Output = Path("Zoutput"),
     name: str | None = None,
     report: Report = True,
     options: Flags = None,
     common: Common = PLAIN,
 ) -> None:
-    """Subtract a reference from a new image, aligned first if need be, and find what changed.
+    """Subtract a reference from new images, aligned first if need be, and find what changed.
 
     Parameters
     ----------
     new
-        New image: FILE.fits, or FILE.fits[extension].
+        New image: FILE.fits, or FILE.fits[extension]; a folder or @LIST.txt for many.
     ref
-        Reference image.
+        Reference image. If more images follow, the last one is the reference.
+    more
+        NEW... REF: several new images; the reference is measured once.
     output
         Folder for the results.
     name
@@ -68,16 +70,45 @@ def subtract(
     import zogyp
     from zogyp import cli_output as out
 
+    def write(result: Any) -> dict[str, Path]:
+        files = dict(result.write(output, name))
+        return files | (out.write_report(result, files, quiet=common.quiet) if report else {})
+
+    if more or str(new).startswith("@") or new.is_dir():
+        _subtract_series([new, ref, *more], write, name, options, common)
+        return
     with out.progress(common.quiet) as progress:
         result = zogyp.subtract(new, ref, options, progress=progress)
         progress("writing", 1.0)
-        files = dict(result.write(output, name))
-        if report:
-            files |= out.write_report(result, files, quiet=common.quiet)
+        files = write(result)
     if common.json:
         out.print_json({**result.summary, "files": files})
     elif not common.quiet:
         out.print_subtraction(result, files)
+
+
+def _subtract_series(images: list[Path], write: Any, name: str | None, options: Any, common: Common) -> None:
+    """All but the last of the images against the last."""
+    from zogyp import cli_output as out
+    from zogyp.survey.filelists import listed
+    from zogyp.survey.series import subtract_series
+
+    if name is not None:
+        raise OptionError("name", name, "nothing, with several images: each result has its image's name")
+    with out.progress(common.quiet) as progress:
+        outcomes = subtract_series(listed(images[:-1]), images[-1], options, write=write, progress=progress)
+    failed = [o for o in outcomes if o.error is not None]
+    if common.json:
+        shown = [
+            {"image": o.image, "error": o.error, "seconds": o.seconds, **o.figures, "files": o.files}
+            for o in outcomes
+        ]
+        out.print_json({"images": shown, "n_failed": len(failed)})
+    elif not common.quiet:
+        out.print_series(outcomes)
+    if failed:
+        many = f"{len(failed)} of {len(outcomes)} images could not be subtracted; the first: "
+        raise ZogypError(f"{many}{failed[0].image}: {failed[0].error}")
 
 
 def align(

@@ -181,6 +181,25 @@ def print_alignments(outcomes: Sequence[Outcome]) -> None:
             print(f"  {path}")
 
 
+def print_series(outcomes: Sequence[Outcome]) -> None:
+    """A line for each image that was subtracted: what it shows, how good it is, or why it failed."""
+    table = Table(box=None, padding=(0, 1))
+    for name in ("image", "seeing", "spread", "limit", "transients", "real", "s", "verdict"):
+        table.add_column(name, justify="left" if name in ("image", "verdict") else "right")
+    for outcome in outcomes:
+        f = outcome.figures
+        if outcome.error is not None:
+            table.add_row(outcome.image, *[""] * 6, f"failed: {outcome.error}")
+            continue
+        numbers = (_n(f["inputs"]["new"]["fwhm"], 3), _n(f["scorr_mad"]), _n(f["limiting_flux"]))
+        counts = (str(f["n_transients"]), str(f["n_likely"]), f"{outcome.seconds:.1f}")
+        table.add_row(outcome.image, *numbers, *counts, _verdict(f["certificate"]))
+    show(table)
+    for outcome in outcomes:
+        if "report" in outcome.files:
+            print(f"  {outcome.files['report']}")
+
+
 def print_psf(told: Mapping[str, Any]) -> None:
     """A PSF in three lines."""
     facts = Table.grid(padding=(0, 2))

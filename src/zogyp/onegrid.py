@@ -45,7 +45,7 @@ class Pair:
     notes: tuple[str, ...] = ()
 
 
-def bring_together(new: Image, ref: Image, options: SubtractOptions) -> Pair:
+def bring_together(new: Image, ref: Image, options: SubtractOptions, known: FirstLook | None = None) -> Pair:
     """Look at two images, and resample one onto the grid of the other if they do not share it.
 
     Parameters
@@ -53,6 +53,8 @@ def bring_together(new: Image, ref: Image, options: SubtractOptions) -> Pair:
     new, ref : Image
     options : SubtractOptions
         ``align`` says how, ``grid`` whose pixels the results are on.
+    known : FirstLook or None
+        A look at one of the two images, its ``image``, that was taken before.
 
     Raises
     ------
@@ -66,11 +68,11 @@ def bring_together(new: Image, ref: Image, options: SubtractOptions) -> Pair:
     if options.align.mode == "none":
         _same_shape(new, ref)
         new, ref = (with_common_mask(image, options.mask) for image in (new, ref))
-        return Pair(*_look_both(new, ref, options))
+        return Pair(*_look_both(new, ref, options, known))
     onto_new = options.grid == "new"
     fixed, moving = (new, ref) if onto_new else (ref, new)
     fixed = with_common_mask(fixed, options.mask)
-    still, seen = _look_both(fixed, moving, options)
+    still, seen = _look_both(fixed, moving, options, known)
     grid = target_of(still, options.align)
     notes: tuple[str, ...] = ()
     found: Registration | None = None
@@ -139,6 +141,13 @@ def _look(image: Image, options: SubtractOptions) -> FirstLook:
     return look(image, background_options=options.background, detect=options.detect)
 
 
-def _look_both(a: Image, b: Image, options: SubtractOptions) -> tuple[FirstLook, FirstLook]:
-    """Look at two images."""
+def _look_both(
+    a: Image, b: Image, options: SubtractOptions, known: FirstLook | None
+) -> tuple[FirstLook, FirstLook]:
+    """Look at two images; not at the one that is known already."""
+    if known is not None and options.mask is None:
+        if known.image is a:
+            return known, _look(b, options)
+        if known.image is b:
+            return _look(a, options), known
     return in_pairs(lambda image: _look(image, options), (a, b), options.n_threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from zogyp.fluxscale import Match, match
 from zogyp.image import Flag, Image
 from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
-from zogyp.measure.firstlook import FirstLook
+from zogyp.measure.firstlook import FirstLook, look
 from zogyp.onegrid import Pair, bring_together
 from zogyp.options import SubtractOptions
 from zogyp.products import Subtraction
@@ -35,7 +36,7 @@ CROWD_ROUNDS = 2  # of matching the PSFs of a crowd to each other by a differenc
 
 def subtract(
     new: str | Path | Image,
-    ref: str | Path | Image,
+    ref: str | Path | Image | Reference,
     options: SubtractOptions = SubtractOptions(),
     *,
     executor: Executor | None = None,
@@ -50,6 +51,7 @@ def subtract(
         resampled onto the new image's, or the other way round (``options.grid``). The PSF of an image is
         that of its PSF file (``options.new.psf``, ``options.ref.psf``), else the one it came with
         (`Image.psf`), else measured; a PSF that is known is resampled with its image.
+        Many images are subtracted from one `Reference` in less time.
     options : SubtractOptions
         Everything that can be tuned; the defaults serve.
     executor : concurrent.futures.Executor or None
@@ -94,9 +96,41 @@ class Evidence:
     planes: Planes
 
 
+class Reference:
+    """A reference that many images are subtracted from: read, looked at and measured once.
+
+    Parameters
+    ----------
+    given : path or Image
+    options : SubtractOptions
+        As for `subtract`; they must be the same for all images.
+
+    Raises
+    ------
+    InputError
+        The file or its pixels cannot be used.
+    """
+
+    def __init__(self, given: str | Path | Image, options: SubtractOptions = SubtractOptions()) -> None:
+        image = opened(given, options.ref)
+        self.options = options
+        self.look = look(image, background_options=options.background, detect=options.detect)
+
+    @cached_property
+    def exposure(self) -> Exposure:
+        """All that is measured on it, on its own pixels."""
+        return _measure(self.look, self.options, spend=False)
+
+    def measured(self, seen: FirstLook) -> Exposure:
+        """The exposure of a look: its own, or one of its pixels resampled with the PSF that is known."""
+        if seen is self.look:
+            return self.exposure
+        return _measure(seen, self.options)
+
+
 def worked_out(
     new: str | Path | Image,
-    ref: str | Path | Image,
+    ref: str | Path | Image | Reference,
     options: SubtractOptions = SubtractOptions(),
     *,
     executor: Executor | None = None,
@@ -104,13 +138,13 @@ def worked_out(
 ) -> tuple[Subtraction, Evidence]:
     """`subtract`, and the evidence beside the result."""
     watch = Stopwatch(progress)
+    known = ref if isinstance(ref, Reference) else None
     with watch.stage("read", 0.0):
-        given = ((new, options.new), (ref, options.ref))
-        image_n, image_r = in_pairs(lambda one: opened(*one), given, options.n_threads)
+        image_n, image_r = _opened_both(new, ref, options)
     with watch.stage("align", 0.05):
-        pair = bring_together(image_n, image_r, options)
+        pair = bring_together(image_n, image_r, options, None if known is None else known.look)
     with watch.stage("measure", 0.2):
-        exposure_n, exposure_r = _measure_both(pair, options)
+        exposure_n, exposure_r = _measure_both(pair, options, known)
     with watch.stage("match", 0.55):
         matched = match(exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
     with watch.stage("subtract", 0.58):
@@ -159,12 +193,27 @@ def _alignment(pair: Pair) -> dict[str, Any]:
     return {"resampled": pair.moved, **pair.registration.figures()}
 
 
-def _measure_both(pair: Pair, options: SubtractOptions) -> tuple[Exposure, Exposure]:
+def _opened_both(
+    new: str | Path | Image, ref: str | Path | Image | Reference, options: SubtractOptions
+) -> tuple[Image, Image]:
+    """Read the two images."""
+    if isinstance(ref, Reference):
+        return opened(new, options.new), ref.look.image
+    return in_pairs(lambda one: opened(*one), ((new, options.new), (ref, options.ref)), options.n_threads)
+
+
+def _measure_both(pair: Pair, options: SubtractOptions, known: Reference | None) -> tuple[Exposure, Exposure]:
     """Measure the two images."""
-    return in_pairs(lambda seen: _measure(seen, options), (pair.new, pair.ref), options.n_threads)
+
+    def measured(is_new: bool) -> Exposure:
+        if is_new:
+            return _measure(pair.new, options)
+        return _measure(pair.ref, options) if known is None else known.measured(pair.ref)
+
+    return in_pairs(measured, (True, False), options.n_threads)
 
 
-def _measure(seen: FirstLook, options: SubtractOptions) -> Exposure:
+def _measure(seen: FirstLook, options: SubtractOptions, *, spend: bool = True) -> Exposure:
     """Measure one image, with the PSF that it came with, or that of another program where asked."""
     psf = seen.image.psf
     if psf is None and options.psf.model == "psfex":
@@ -177,7 +226,7 @@ def _measure(seen: FirstLook, options: SubtractOptions) -> Exposure:
         detect=options.detect,
         psf_options=options.psf,
         psf=psf,
-        spend=True,
+        spend=spend,
     )
 
 
