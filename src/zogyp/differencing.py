@@ -15,6 +15,7 @@ from zogyp.core import tiles, zogy
 from zogyp.core.meshes import in_bands
 from zogyp.core.morphology import dilated
 from zogyp.core.psfmodel import PSF
+from zogyp.core.threads import in_parts
 from zogyp.fluxscale import Match
 from zogyp.halves import Half, prepared
 from zogyp.image import FloatImage
@@ -113,15 +114,20 @@ def difference(
     )
 
 
-def significance(planes: Planes, unjudged: NDArray[np.bool_]) -> tuple[FloatImage, FloatImage, FloatImage]:
+def significance(
+    planes: Planes, unjudged: NDArray[np.bool_], n_threads: int = 1
+) -> tuple[FloatImage, FloatImage, FloatImage]:
     """S_corr, the PSF flux of a transient at each pixel and its error; NaN where nothing can be judged.
 
     There D and S become NaN, too.
     """
     scorr, alpha, alpha_err = (np.empty_like(planes.S) for _ in range(3))
-    for rows, f_s in planes.F_S.bands():
-        given = (planes.D[rows], planes.S[rows], planes.V[rows], f_s)
+
+    def judge(rows: slice) -> None:
+        given = (planes.D[rows], planes.S[rows], planes.V[rows], planes.F_S.rows(rows.start, rows.stop))
         zogy.judge(given, unjudged[rows], (scorr[rows], alpha[rows], alpha_err[rows]))
+
+    in_parts(judge, tiles.bands(len(scorr)), n_threads)
     return scorr, alpha, alpha_err
 
 
@@ -276,7 +282,7 @@ def _match_background(
     of that in D is returned.
     """
     s = outputs["S"]
-    bad = ~work.new.exposure.image.good | ~work.ref.exposure.image.good
+    bad = ~(work.new.exposure.image.good & work.ref.exposure.image.good)
     flat = np.empty_like(s)
     for rows, f_d in F_D.bands():
         np.divide(s[rows], f_d, out=flat[rows])

@@ -241,7 +241,7 @@ def _judge(evidence: Evidence, options: SubtractOptions) -> Subtraction:
         spilt, np.uint16(int(Flag.BAD | Flag.UNJUDGED) | (Flag.BAD | Flag.UNJUDGED).ref()), np.uint16(0)
     )
     unjudged = (mask & np.uint16(Flag.UNJUDGED | Flag.UNJUDGED << 8)) > 0
-    scorr, alpha, alpha_err = significance(planes, unjudged)
+    scorr, alpha, alpha_err = significance(planes, unjudged, options.n_threads)
     d, s = planes.D, planes.S
     table = find(
         scorr,

@@ -80,7 +80,10 @@ def _share(dx: float, dy: float, r: float) -> float:
 def half_radii(data: Plane, bad: Bool, x: F8, y: F8, reach: F8, total: F8) -> F8:
     """Radius [px] around each place that holds half of ``total``; NaN if none up to ``reach`` does."""
     out = np.full(x.size, np.nan)
-    rings = np.empty(int(reach.max() / STEP) + 1 if reach.size else 1)
+    farthest = 0.0
+    for k in range(x.size):
+        farthest = max(farthest, reach[k])
+    rings = np.empty(int(farthest / STEP) + 1)
     for k in range(x.size):
         n = 0
         while n < max(int(reach[k] / STEP), 1) and np.isnan(out[k]):  # most have it within a few pixels

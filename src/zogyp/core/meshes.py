@@ -323,8 +323,12 @@ def clipped_means(
     rows, columns : borders of the meshes.
     table, count : (my, mx) means, 0 for a mesh without good pixels; numbers of good pixels.
     """
-    largest = np.diff(rows).max() * np.diff(columns).max()
-    values, counts = np.empty(largest, np.float32), np.empty(BINS, np.int64)
+    tallest, widest = 0, 0
+    for j in range(table.shape[0]):
+        tallest = max(tallest, rows[j + 1] - rows[j])
+    for i in range(table.shape[1]):
+        widest = max(widest, columns[i + 1] - columns[i])
+    values, counts = np.empty(tallest * widest, np.float32), np.empty(BINS, np.int64)
     for j in range(table.shape[0]):
         for i in range(table.shape[1]):
             box = (rows[j], rows[j + 1], columns[i], columns[i + 1])

@@ -27,7 +27,10 @@ def stack_draw(planes: F8, x: F8, y: F8, terms: F8, r: int, s: float) -> F4:
     reach, _, _ = limits(r, s, k)
     for i in range(x.size):
         combine(terms[i], planes, c, reach)
-        out[i] = draw(c, x[i] - np.round(x[i]), y[i] - np.round(y[i]), s, r)
+        p = draw(c, x[i] - np.round(x[i]), y[i] - np.round(y[i]), s, r)
+        for v in range(2 * r + 1):  # an assignment of the whole takes seconds to compile
+            for u in range(2 * r + 1):
+                out[i, v, u] = p[v, u]
     return out
 
 
@@ -94,7 +97,7 @@ def _there_and_back(own: F4, x: F8, y: F8, weight: F4, grid: tuple[float, int, i
 def _taken(exact: F8, first: I8, lo: int, w: F4) -> None:
     """Weights in single precision, on a grid that begins at point ``lo``."""
     for i in range(first.size):
-        first[i] = max(first[i] - lo, 0) if exact[i].sum() == 0.0 else first[i] - lo
+        first[i] = max(first[i] - lo, 0) if exact[i, 2] == 0.0 else first[i] - lo
         for a in range(6):
             w[i, a] = exact[i, a]
 

@@ -112,17 +112,18 @@ def rows(c: Real, w: Real, first: NDArray[np.int64], lo: int, hi: int, out: Real
 def even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, int, int]:
     """Pixels ``j0 <= j < j1`` that share one set of weights, their indices ``m`` apart: the fast path.
 
-    They exist where the grid's step divides a pixel; those near the model's border are left out.
+    They exist where the grid's step divides a pixel; those near the model's border are left out, and those
+    beyond it, whose weights are 0 (the third one is never 0 within).
     """
     m = int(np.round(1.0 / s))
     n = first.size
     if abs(m * s - 1.0) > 1e-12:
         return 0, 0, 1
     j0 = 0
-    while j0 < n and (first[j0] < 0 or w[j0].sum() == 0.0 or first[j0] + 5 >= k):
+    while j0 < n and (first[j0] < 0 or w[j0, 2] == 0.0 or first[j0] + 5 >= k):
         j0 += 1
     j1 = j0
-    while j1 < n and first[j1] == first[j0] + m * (j1 - j0) and first[j1] + 5 < k and w[j1].sum() != 0.0:
+    while j1 < n and first[j1] == first[j0] + m * (j1 - j0) and first[j1] + 5 < k and w[j1, 2] != 0.0:
         j1 += 1
     return j0, j1, m
 

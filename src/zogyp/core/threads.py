@@ -1,13 +1,24 @@
-"""The same work on both images of a pair, at the same time where threads are allowed."""
+"""The same work on both images of a pair, or on many parts of one, in threads where these are allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def in_parts(work: Callable[[T], object], parts: Iterable[T], n_threads: int) -> None:
+    """Do ``work``, which leaves its results where they belong, for each part."""
+    if n_threads < 2:
+        for part in parts:
+            work(part)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        for done in [pool.submit(work, part) for part in parts]:
+            done.result()
 
 
 def in_pairs(work: Callable[[T], R], two: tuple[T, T], n_threads: int) -> tuple[R, R]:

@@ -78,6 +78,11 @@ class _Span:
     weight: Plane
 
 
+def bands(ny: int) -> list[slice]:
+    """The rows of an image, a few at a time."""
+    return [slice(row, min(row + BAND, ny)) for row in range(0, ny, BAND)]
+
+
 @dataclass(frozen=True)
 class Blend:
     """Numbers of the tiles, blended over the image as the tiles' planes are.
@@ -108,9 +113,8 @@ class Blend:
 
     def bands(self) -> Iterator[tuple[slice, Plane]]:
         """All rows, a band of them at a time, each with its place in the image."""
-        ny = self.shape[0]
-        for row in range(0, ny, BAND):
-            yield slice(row, min(row + BAND, ny)), self.rows(row, min(row + BAND, ny))
+        for rows in bands(self.shape[0]):
+            yield rows, self.rows(rows.start, rows.stop)
 
     def plane(self) -> Plane:
         """The whole image."""
