@@ -43,8 +43,6 @@ class Step:
         Hidden sources are looked for that have this share of the modelled light; 0: none are.
     chosen_anew : bool
         The PSF's stars are chosen anew of all that the scene has shown.
-    order : int
-        Highest order of the PSF's polynomial.
     effort : int
         Steps of each round of the PSF's fit.
     """
@@ -52,13 +50,12 @@ class Step:
     psf_error: float
     of_model: float = 0.0
     chosen_anew: bool = False
-    order: int = 5
     effort: int = STEPS
 
 
 SEEING = (1.2, 30.0)  # px, FWHM that a first profile may have
 LOST = 100.0  # times the brightest source: a flux beyond it is one that a fit has lost
-STAGES = (Step(0.02, order=1, effort=8), Step(0.01))
+STAGES = (Step(0.02, effort=8), Step(0.01))
 # the better the PSF is known, the fainter are the neighbours that can be told from its errors
 CROWD_STAGES = (
     Step(0.05, 1.0),
@@ -212,7 +209,7 @@ def _model(
         index = _consistent(scene, chosen if whole else np.searchsorted(some, chosen), options.min_stars)
         chosen = index if whole else some[index]
         stamps = star_stamps(scene, variance, good, psf, index, grid.radius)
-        order = min(order_for(chosen.size, options.order), step.order)
+        order = order_for(chosen.size, options.order)
         # neighbours that nobody can tell apart would bend the profile of a crowd's stars
         prior = profile if seen.crowded else bend(profile, stamps, grid)
         psf = fit_psf(stamps, grid, order, prior, image.shape, psf, step.effort)
