@@ -61,8 +61,8 @@ SX = "((S_n[i, right] - S_n[i, left]) ** 2 + (S_r[i, right] - S_r[i, left]) ** 2
 SY = "((S_n[up, j] - S_n[down, j]) ** 2 + (S_r[up, j] - S_r[down, j]) ** 2)"
 P2 = "(q.real**2 + q.imag**2)"
 ROWS, GRID = "(np.arange(ky) - ky // 2) % ny", "/ self.sampling + k // 2"
-B_IS, LIGHT = "B[i, j] += gain * F * ", "np.maximum(source, 0), 0) / np.float32(self.gain)"
-LEVEL = "np.maximum(sky, 0) / np.float32(gain)"
+B_IS, LIGHT = "B[i, j] += gain * F * ", "+ per_adu * light"
+LEVEL = "np.maximum(sky.table, 0) / gain +"
 SPREAD = "np.float32(1.4826 * np.median(np.abs("
 
 MUTATIONS = (
@@ -74,17 +74,17 @@ MUTATIONS = (
     M("gradient along y is a backward difference", ZOGY, f"y2 * {SY}",
       f"4 * y2 * {SY.replace('up', 'i')}", T_ZOGY),
     # ---- variance of the pixels
-    M("variance is |pixel - median|², of the model", NOISE, "v = self.sigma * self.sigma",
-      "v = (source - np.median(source)) ** 2", T_NOISE),
+    M("variance is |pixel - median|², of the model", NOISE, "out[first + i, x] = s * s + per_adu * light",
+      "out[first + i, x] = source[first + i, x] ** 2", T_NOISE),
     M("variance is |pixel - median|², of an exposure", FIRST, "return noise.variance(data)",
       "return (data - np.median(data)) ** 2", T_EXPOSURE),
     M("variance is data + 1", FIRST, "return noise.variance(data)",
       "return np.maximum(image.data, 0) + np.float32(1)", T_EXPOSURE),
-    M("gain ignored for sources", NOISE, LIGHT, "np.maximum(source, 0), 0)", T_NOISE),
-    M("gain applied twice for sources", NOISE, LIGHT, f"{LIGHT} ** 2", T_NOISE),
-    M("gain ignored for the sky", NOISE, LEVEL, "np.maximum(sky, 0)", T_NOISE),
-    M("gain applied twice for the sky", NOISE, LEVEL, f"{LEVEL} ** 2", T_NOISE),
-    M("read noise not squared", NOISE, "np.float32(noise**2)", "np.float32(noise)", T_NOISE),
+    M("gain ignored for sources", NOISE, LIGHT, "+ light", T_NOISE),
+    M("gain applied twice for sources", NOISE, LIGHT, "+ per_adu * per_adu * light", T_NOISE),
+    M("gain ignored for the sky", NOISE, LEVEL, "np.maximum(sky.table, 0) +", T_NOISE),
+    M("gain applied twice for the sky", NOISE, LEVEL, "np.maximum(sky.table, 0) / gain**2 +", T_NOISE),
+    M("read noise not squared", NOISE, f"{LEVEL} noise**2", f"{LEVEL} noise", T_NOISE),
     M("read noise not squared where photon noise is told", FIRST, "+ (image.read_noise / image.gain) ** 2",
       "+ (image.read_noise / image.gain)", T_EXPOSURE),
     # ---- the equations of the difference
@@ -100,9 +100,9 @@ MUTATIONS = (
       "delta = (b_r * np.abs(P_r)) ** 2 - (", T_ZOGY),
     M("S_corr over its own robust spread, in the core", ZOGY, "return self.S / _root(self.V)",
       f"return self.S / _root(self.V) / {SPREAD}self.S / _root(self.V))))", T_ZOGY),
-    M("S_corr over its own robust spread, in a subtraction", "subtraction.py",
-      "scorr: FloatImage = planes.S / root",
-      f"scorr: FloatImage = planes.S / root / {SPREAD}planes.S / root)))", "test_api.py -k significance"),
+    M("S_corr over its own robust spread, in a subtraction", DIFFERENCING,
+      "    return scorr, alpha, alpha_err\n",
+      f"    return scorr / {SPREAD}scorr))), alpha, alpha_err\n", "test_api.py -k significance"),
     # ---- centres; the Fourier code knows no fftshift: what it would do to odd sides
     M("PSF one pixel off, odd sizes", FOURIER, ROWS, "(np.arange(ky) - (ky + 1) // 2) % ny", T_FOURIER),
     M("PSF one pixel off, even sizes", FOURIER, ROWS, "(np.arange(ky) - (ky - 1) // 2) % ny", T_FOURIER),
@@ -139,8 +139,8 @@ MUTATIONS = (
       "    block[...] = plane[np.ix_(*(np.arange(s, s + k) % n for s, k, n in at))]", T_TILES),
     M("tile edges wrap around the tile: no margin", DIFFERENCING,
       "margin = min(max(self.reach(2e-3), self.size // 2), LARGEST_MARGIN)", "margin = 0", T_DIFF),
-    M("last tile overwrites", TILES, "plane[tile.inner] += answer[name]",
-      "plane[tile.inner] = answer[name]", T_TILES),
+    M("last tile overwrites", TILES, "plane[y, x] += wy[y] * wx[x]",
+      "plane[y, x] = wy[y] * wx[x]", T_TILES),
     # ---- registration
     M("distortion taken at the image's coordinates, not the grid's", "core/transform.py",
       "dx, dy = self._residual(x, y)",
@@ -152,7 +152,7 @@ MUTATIONS = (
       "test_registration.py -k grid_of_its_target"),
     M("one NaN spreads by the interpolation", "core/resample.py", "values = fill(data, bad)", "values = data",
       "test_resample.py -k finite"),
-    M("one NaN spreads by the transform", "repair.py", "data[bad] = fill", "data[bad] = np.nan",
+    M("one NaN spreads by the transform", "repair.py", "data[holes] = fill", "data[holes] = np.nan",
       f"{T_DIFF} -k masked"),
     # ---- the number of cores
     M("tiles are taken as they come from the cores", TILES, "yield waiting.popleft().result()",
