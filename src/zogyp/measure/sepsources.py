@@ -23,23 +23,9 @@ def sep_sources(
     options: DetectOptions = DetectOptions(),
     fwhm: float = 2.5,
 ) -> Sources:
-    """Detect sources by sep: takes and gives what `find_sources` does.
+    """Detect sources by sep: takes and gives what `find_sources` does, but ``sigma`` is an image.
 
-    Parameters
-    ----------
-    data : ndarray, float32, (ny, nx)
-        Pixels with the background taken off [ADU]; saturated ones may stay in.
-    sigma : ndarray, float32, (ny, nx)
-        Standard deviation of the sky [ADU].
-    bad : ndarray, bool, (ny, nx)
-        Pixels not to be trusted: saturated, masked.
-    fwhm : float
-        Of the Gaussian filter [px].
-
-    Returns
-    -------
-    Sources
-        Without those sharper than any PSF: cosmic rays and hot pixels.
+    Half-light radii are told of all sources.
     """
     scaled = np.ascontiguousarray(data / sigma, dtype=np.float32)  # any unit becomes sigma
     sep.set_extract_pixstack(max(min(PIXEL_STACK, data.size + 1), data.size // 4))
