@@ -99,3 +99,12 @@ def test_nothing_is_left_to_match_between_given_psfs(wrong):
     new, ref, ratio = (replace(wrong[0], psf_given=True), replace(wrong[1], psf_given=True), wrong[2])
     before = difference(new, ref, ratio, OPTIONS)
     assert match_psfs(new, ref, ratio, before) == (new, ref, ratio)
+
+
+def test_a_corrected_psf_knows_nothing_of_the_error_of_its_new_terms(wrong):
+    """A constant PSF with a known error gains terms: what was known is of fewer."""
+    new, ref, ratio = wrong
+    new = replace(new, psf=replace(new.psf, term_covariance=np.full((1, 1), 1e-8)))
+    corrected, ref, ratio = match_psfs(new, ref, ratio, difference(new, ref, ratio, OPTIONS))
+    assert corrected.psf.order > new.psf.order == 0
+    assert np.isfinite(difference(corrected, ref, ratio, OPTIONS).V).all()  # once an error of shapes

@@ -78,3 +78,10 @@ def test_the_command_takes_many_images(night, tmp_path, capsys):
     assert "good" in shown.out and "failed" in shown.out and "1 of 2" in shown.err
     assert main(["subtract", *images, *common, "--name", "night"]) == 1
     assert "name" in capsys.readouterr().err
+
+
+def test_a_reference_measured_in_another_way_is_refused(night):
+    known = Reference(night / "ref.fits", OPTIONS)
+    other = replace(OPTIONS, detect=replace(OPTIONS.detect, threshold=9.0))
+    with pytest.raises(OptionError, match="detect"):
+        zogyp.subtract(night / "first.fits", known, other)

@@ -55,7 +55,7 @@ def subtract(
     Parameters
     ----------
     new
-        New image: FILE.fits, or FILE.fits[extension]; a folder or @LIST.txt for many.
+        New image: FILE.fits, or FILE.fits[extension]; a folder, pattern or @LIST.txt for many.
     ref
         Reference image. If more images follow, the last one is the reference.
     more
@@ -69,13 +69,16 @@ def subtract(
     """
     import zogyp
     from zogyp import cli_output as out
+    from zogyp.survey.filelists import listed
 
     def write(result: Any) -> dict[str, Path]:
         files = dict(result.write(output, name))
         return files | (out.write_report(result, files, quiet=common.quiet) if report else {})
 
-    if more or str(new).startswith("@") or new.is_dir():
-        _subtract_series([new, ref, *more], write, name, options, common)
+    images = [new, ref, *more]
+    names = listed(images[:-1])
+    if names != [str(new)]:
+        _subtract_series(names, images[-1], write, name, options, common)
         return
     with out.progress(common.quiet) as progress:
         result = zogyp.subtract(new, ref, options, progress=progress)
@@ -87,16 +90,17 @@ def subtract(
         out.print_subtraction(result, files)
 
 
-def _subtract_series(images: list[Path], write: Any, name: str | None, options: Any, common: Common) -> None:
-    """All but the last of the images against the last."""
+def _subtract_series(
+    names: list[str], ref: Path, write: Any, name: str | None, options: Any, common: Common
+) -> None:
+    """Many images against one reference."""
     from zogyp import cli_output as out
-    from zogyp.survey.filelists import listed
     from zogyp.survey.series import subtract_series
 
     if name is not None:
         raise OptionError("name", name, "nothing, with several images: each result has its image's name")
     with out.progress(common.quiet) as progress:
-        outcomes = subtract_series(listed(images[:-1]), images[-1], options, write=write, progress=progress)
+        outcomes = subtract_series(names, ref, options, write=write, progress=progress)
     failed = [o for o in outcomes if o.error is not None]
     if common.json:
         shown = [

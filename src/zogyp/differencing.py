@@ -15,7 +15,7 @@ from zogyp.core import tiles, zogy
 from zogyp.core.meshes import in_bands
 from zogyp.core.morphology import dilated
 from zogyp.core.psfmodel import PSF
-from zogyp.core.threads import in_parts
+from zogyp.core.threads import bands, in_parts
 from zogyp.fluxscale import Match
 from zogyp.halves import Half, prepared
 from zogyp.image import FloatImage
@@ -127,7 +127,7 @@ def significance(
         given = (planes.D[rows], planes.S[rows], planes.V[rows], planes.F_S.rows(rows.start, rows.stop))
         zogy.judge(given, unjudged[rows], (scorr[rows], alpha[rows], alpha_err[rows]))
 
-    in_parts(judge, tiles.bands(len(scorr)), n_threads)
+    in_parts(judge, bands(len(scorr)), n_threads)
     return scorr, alpha, alpha_err
 
 

@@ -181,7 +181,8 @@ def _corrected(psf: PSF, kernel: Kernel, share: float) -> PSF:
     basis, *_ = np.linalg.lstsq(scaled, np.reshape(planes, (len(planes), -1)), rcond=None)
     basis = basis.reshape(-1, *psf.basis.shape[1:])
     basis /= basis[0].sum() * psf.sampling**2
-    return replace(psf, basis=basis.astype(np.float32), order=order)
+    known = psf.term_covariance if order == psf.order else None  # of other terms nothing is told
+    return replace(psf, basis=basis.astype(np.float32), order=order, term_covariance=known)
 
 
 def _scaled(ratio: Surface, factor: float) -> Surface:

@@ -14,6 +14,7 @@ import numpy as np
 from zogyp.core.threads import in_pairs
 from zogyp.crossmatch import cross_match
 from zogyp.differencing import Planes, difference, significance
+from zogyp.errors import OptionError
 from zogyp.fluxscale import Match, match
 from zogyp.image import Flag, Image
 from zogyp.inputs import opened
@@ -31,6 +32,7 @@ from zogyp.transients import find
 from zogyp.vetting import vet
 
 Progress = Callable[[str, float], None]
+MEASURED_BY = ("ref", "background", "detect", "psf")  # options that decide what is measured of a reference
 CROWD_ROUNDS = 2  # of matching the PSFs of a crowd to each other by a difference
 
 
@@ -103,7 +105,7 @@ class Reference:
     ----------
     given : path or Image
     options : SubtractOptions
-        As for `subtract`; they must be the same for all images.
+        As for `subtract`. Those of reference, background, detection and PSF must be the same for all images.
 
     Raises
     ------
@@ -198,6 +200,10 @@ def _opened_both(
 ) -> tuple[Image, Image]:
     """Read the two images."""
     if isinstance(ref, Reference):
+        for name in MEASURED_BY:
+            if getattr(options, name) != getattr(ref.options, name):
+                what = "the same as the reference was measured with; give both the same options"
+                raise OptionError(name, getattr(options, name), what)
         return opened(new, options.new), ref.look.image
     return in_pairs(lambda one: opened(*one), ((new, options.new), (ref, options.ref)), options.n_threads)
 

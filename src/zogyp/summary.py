@@ -52,14 +52,7 @@ def summarise(
         "sigma_n": new.sigma,
         "sigma_r": ref.sigma,
         "F_D": planes.F_D,
-        "registration": {
-            "n_matched": int(matched.new.size),
-            "rms_x": matched.dx.scatter,
-            "rms_y": matched.dy.scatter,
-            "dx": matched.dx.typical,
-            "dy": matched.dy.typical,
-            "residuals": _residuals(new, ref, matched),
-        },
+        "registration": _registration(new, ref, matched),
         "noise": planes.noise,
         "fwhm": planes.fwhm,
         "scorr_mad": robust_sigma(scorr) if scorr.size else float("nan"),
@@ -77,6 +70,18 @@ def summarise(
     }
     figures = certify(result, exposures, matched, planes)
     return summary | {"certificate": verdict(figures, summary, options.certificate)}
+
+
+def _registration(new: Exposure, ref: Exposure, matched: Match) -> dict[str, Any]:
+    """How the stars of the two images lie on each other."""
+    return {
+        "n_matched": int(matched.new.size),
+        "rms_x": matched.dx.scatter,
+        "rms_y": matched.dy.scatter,
+        "dx": matched.dx.typical,
+        "dy": matched.dy.typical,
+        "residuals": _residuals(new, ref, matched),
+    }
 
 
 def _residuals(new: Exposure, ref: Exposure, matched: Match) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core.jit import compiled
+from zogyp.core.threads import bands
 
 Plane = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -17,7 +18,6 @@ Bool = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # rows from, to, columns from, to
 
 LATTICE = 64  # points along each axis that tell what is typical
-BAND = 64  # rows that are worked on at a time
 BINS = 2048  # of a mesh's histogram
 MAD_TO_SIGMA = 1.482602218505602
 MANY = 4096  # pixels of a mesh beyond which a sixteenth of them sets the bins
@@ -140,9 +140,8 @@ def _pieces(nodes: int, cubic: bool) -> F8:
 
 def in_bands(surface: MeshSurface) -> Iterator[tuple[slice, Plane]]:
     """A surface by bands of a few rows, each with its place in the image."""
-    ny = surface.shape[0]
-    for row in range(0, ny, BAND):
-        yield slice(row, min(row + BAND, ny)), surface.rows(row, min(row + BAND, ny))
+    for rows in bands(surface.shape[0]):
+        yield rows, surface.rows(rows.start, rows.stop)
 
 
 @compiled

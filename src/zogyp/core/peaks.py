@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from zogyp.core.jit import compiled
+from zogyp.core.threads import bands
 
 Plane = NDArray[np.float32]
 Index = NDArray[np.int64]
-ROWS = 64  # that are looked through at a time
 
 
 def extrema(plane: Plane, least: float) -> tuple[Index, Index]:
@@ -18,7 +18,7 @@ def extrema(plane: Plane, least: float) -> tuple[Index, Index]:
 
     Of equal neighbours the first in reading order is the peak. NaN is no neighbour.
     """
-    parts = [_extrema(plane, least, row, min(row + ROWS, len(plane))) for row in range(0, len(plane), ROWS)]
+    parts = [_extrema(plane, least, rows.start, rows.stop) for rows in bands(len(plane))]
     none = np.zeros(0, np.int64)
     rows, columns = (np.concatenate([none, *(p[i] for p in parts)]) for i in (0, 1))
     return rows, columns

@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+BAND = 64  # rows that are worked on at a time
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+def bands(ny: int) -> list[slice]:
+    """The rows of an image, a few at a time."""
+    return [slice(row, min(row + BAND, ny)) for row in range(0, ny, BAND)]
 
 
 def in_parts(work: Callable[[T], object], parts: Iterable[T], n_threads: int) -> None:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from zogyp.core.fourier import Plane, fast_length
 from zogyp.core.jit import compiled
+from zogyp.core.threads import bands
 from zogyp.errors import OptionError, ShapeError
 
 STEPS = 4096  # windows are multiples of this fraction: their products and sums are exact in float32
 
-BAND = 64  # rows in which a blend is told at a time
 Answer = Mapping[str, Any]
 
 
@@ -76,11 +76,6 @@ class _Span:
     start: int
     length: int
     weight: Plane
-
-
-def bands(ny: int) -> list[slice]:
-    """The rows of an image, a few at a time."""
-    return [slice(row, min(row + BAND, ny)) for row in range(0, ny, BAND)]
 
 
 @dataclass(frozen=True)

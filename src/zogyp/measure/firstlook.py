@@ -19,7 +19,7 @@ from zogyp.measure.background import sky_surface
 from zogyp.measure.crowd import is_crowd, sized_in_crowd
 from zogyp.measure.detection import find_sources
 from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, quantum, sky_noise
-from zogyp.measure.robust import lower_sigma, robust_sigma, sample, typical
+from zogyp.measure.robust import lower_sigma, of_sample, robust_sigma, sample
 from zogyp.measure.sources import Sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions
 
@@ -206,7 +206,7 @@ def _plateau(data: FloatImage, good: Bool) -> float | None:
     Cores of stars have ever fewer pixels towards their peaks; a pile of them in the upper half of the
     range is saturation, be it sharp or smeared by resampling.
     """
-    top, low = extremes(data, good)[1], typical(np.median, data, good)
+    top, low = extremes(data, good)[1], of_sample(np.median, data, good)
     if not top > low:
         return None
     counts = histogram(data, good, low, top, 50)  # two per cent of the range each
@@ -225,11 +225,11 @@ def _plateau(data: FloatImage, good: Bool) -> float | None:
 def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, MeshSurface, SkyNoise]:
     """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
     data = np.array(image.data, dtype=np.float32, order="C")
-    data[bad] = typical(np.median, data, ~bad)
+    data[bad] = of_sample(np.median, data, ~bad)
     if float(data.max()) == float(data.min()):
         raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
     level = sky_surface(data, bad, options)
-    sigma = typical(robust_sigma, high_pass(data, 3.0), ~bad)
+    sigma = of_sample(robust_sigma, high_pass(data, 3.0), ~bad)
     if not sigma > 0:
         raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
     covered = _covered(data, level, COVERED * sigma)
@@ -274,5 +274,5 @@ def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) ->
     if image.variance is None:
         return noise.variance(data)
     usable = image.good & (image.variance > 0)
-    usual = np.float32(typical(np.median, image.variance, usable))
+    usual = np.float32(of_sample(np.median, image.variance, usable))
     return np.where(usable, image.variance, usual) * np.float32(factor)

@@ -19,7 +19,7 @@ def sample(a: NDArray[Any]) -> NDArray[Any]:
     return a.ravel()[:: step | 1]  # odd, so as not to walk down the same columns
 
 
-def typical(statistic: Callable[[NDArray[Any]], Any], plane: NDArray[Any], use: NDArray[np.bool_]) -> float:
+def of_sample(statistic: Callable[[NDArray[Any]], Any], plane: NDArray[Any], use: NDArray[np.bool_]) -> float:
     """A statistic of a `sample` of the pixels to be used; of all of them where it holds none."""
     some = sample(plane)[sample(use)]
     return float(statistic(some if some.size else plane[use]))

@@ -19,7 +19,7 @@ from zogyp.errors import OptionError, ZogypError
 from zogyp.inputs import opened
 from zogyp.measure.firstlook import look
 from zogyp.options import AlignOptions
-from zogyp.registration import Registration, Target, register, resampled, target
+from zogyp.registration import Target, register, resampled, target
 
 MANY = 4  # images for which it is worth starting processes
 Progress = Callable[[str, float], None]
@@ -50,6 +50,20 @@ class Outcome:
     seconds: float = 0.0
 
 
+def attempted(image: str, work: Callable[[], tuple[dict[str, Path], dict[str, Any]]]) -> Outcome:
+    """The outcome of work on one image that gives files and figures; whatever goes wrong is part of it."""
+    start = time.perf_counter()
+    try:
+        files, figures = work()
+        outcome = Outcome(image, {k: str(v) for k, v in files.items()}, figures)
+    except ZogypError as error:
+        outcome = Outcome(image, error=" ".join(str(error).split()))
+    except Exception as error:  # a bug, or no memory: the other images go on
+        text = " ".join(str(error).split())
+        outcome = Outcome(image, error=f"unexpected {type(error).__name__}: {text}")
+    return replace(outcome, seconds=time.perf_counter() - start)
+
+
 @dataclass(frozen=True)
 class Job:
     """One image to align: the same for one core, many, and other machines."""
@@ -63,26 +77,18 @@ class Job:
 
     def __call__(self) -> Outcome:
         """Align the image and write the result; an error becomes part of the outcome."""
-        start = time.perf_counter()
-        try:
-            files, registration = self._run()
-            outcome = Outcome(self.image, {k: str(v) for k, v in files.items()}, registration.figures())
-        except ZogypError as error:
-            outcome = Outcome(self.image, error=" ".join(str(error).split()))
-        except Exception as error:  # a bug, or no memory: the other images go on
-            text = " ".join(str(error).split())
-            outcome = Outcome(self.image, error=f"unexpected {type(error).__name__}: {text}")
-        return replace(outcome, seconds=time.perf_counter() - start)
+        return attempted(self.image, self._run)
 
-    def _run(self) -> tuple[dict[str, Path], Registration]:
+    def _run(self) -> tuple[dict[str, Path], dict[str, Any]]:
         options = self.options
         image = opened(self.image, options.image)
         seen = look(image, background_options=options.background, detect=options.detect)
         registration = register(seen, self.grid, options.align)
         if self.transform_only:
-            return write_solution(self.path, registration, self.grid.wcs, image), registration
+            return write_solution(self.path, registration, self.grid.wcs, image), registration.figures()
         moved = resampled(seen, registration, self.grid, options.align.kernel, options.n_threads)
-        return {"image": write_aligned(self.path, moved, registration, inputs=self.inputs)}, registration
+        written = write_aligned(self.path, moved, registration, inputs=self.inputs)
+        return {"image": written}, registration.figures()
 
 
 def align_many(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from zogyp import io
-from zogyp.errors import OptionError, ZogypError
+from zogyp.errors import OptionError
 from zogyp.image import Image
 from zogyp.options import SubtractOptions
 from zogyp.products import Subtraction
 from zogyp.subtraction import Reference, subtract
-from zogyp.survey.alignments import Outcome
+from zogyp.survey.alignments import Outcome, attempted
 
 Progress = Callable[[str, float], None]
 Writer = Callable[[Subtraction], dict[str, Path]]
@@ -65,19 +65,9 @@ def subtract_series(
         def told(stage: str, done: float, i: int = i) -> None:
             progress(f"{i + 1}/{len(names)} {stage}", (i + done) / len(names))
 
-        outcomes.append(_outcome(name, known, options, write, told))
+        def work(name: str = name, told: Progress = told) -> tuple[dict[str, Path], dict[str, Any]]:
+            result = subtract(name, known, options, progress=told)
+            return write(result), result.summary
+
+        outcomes.append(attempted(name, work))
     return outcomes
-
-
-def _outcome(
-    name: str, known: Reference, options: SubtractOptions, write: Writer, progress: Progress
-) -> Outcome:
-    """Subtract and write one image; an error becomes part of the outcome."""
-    start = time.perf_counter()
-    try:
-        result = subtract(name, known, options, progress=progress)
-        files = {k: str(v) for k, v in write(result).items()}
-    except ZogypError as error:
-        text = " ".join(str(error).split())
-        return Outcome(name, error=text, seconds=time.perf_counter() - start)
-    return Outcome(name, files, result.summary, seconds=time.perf_counter() - start)
