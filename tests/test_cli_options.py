@@ -40,6 +40,7 @@ BY_NAME = {
     "shape": (64, 96),
     "shift": (2.5, -1.5),
     "overlap": 0.5,
+    "memory": "3G",
 }
 
 

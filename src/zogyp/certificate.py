@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from zogyp.core.morphology import dilated
 from zogyp.core.peaks import expected_peaks, independent
+from zogyp.core.planes import has
 from zogyp.image import Flag, FloatImage
 from zogyp.measure.exposure import Exposure
 from zogyp.measure.noise import strips
@@ -91,7 +92,7 @@ def certify(
     share = independent(planes.P_D)
     blank = judged & _blank(new, ref, planes.V)
     mask = result.mask
-    saturated = (mask & np.uint16(int(Flag.SATURATED) | Flag.SATURATED.ref())) > 0
+    saturated = has(mask, Flag.SATURATED | Flag.SATURATED.ref())
     beside = np.zeros(0, np.float32)
     if saturated.any():
         near = dilated(saturated, 2 * int(np.ceil(NEAR_SATURATED * planes.fwhm)) + 1)

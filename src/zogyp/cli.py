@@ -23,6 +23,7 @@ from zogyp.cli_phot import phot
 from zogyp.errors import ZogypError
 
 HELP = {"--help", "-h"}
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 # each command, and where the dataclass of its options is
@@ -97,6 +98,9 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    # before numpy comes: threads of its own for small matrices only keep ours from the cores
+    for name in BLAS_THREADS:
+        os.environ.setdefault(name, "1")
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     try:
         with warnings.catch_warnings():

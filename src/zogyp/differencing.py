@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zogyp.core import tiles, zogy
 from zogyp.core.meshes import in_bands
 from zogyp.core.morphology import dilated
+from zogyp.core.planes import like
 from zogyp.core.psfmodel import PSF
 from zogyp.core.threads import bands, in_parts
 from zogyp.fluxscale import Match
@@ -79,7 +80,9 @@ def difference(
     halves = prepared(new, ref, matched, options, ledger)
     work = _Work(*halves, matched, _astrometric(matched, options), counted.flux_ratio)
     plan = work.plan(options.tile)
-    outputs = {name: np.zeros(new.image.shape, np.float32) for name in ("D", "S", "V")}
+    outputs = {name: like(new.data) for name in ("D", "S", "V")}
+    for plane in outputs.values():
+        plane[:] = 0
     numbers = tiles.run(
         plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor
     )
@@ -121,7 +124,7 @@ def significance(
 
     There D and S become NaN, too.
     """
-    scorr, alpha, alpha_err = (np.empty_like(planes.S) for _ in range(3))
+    scorr, alpha, alpha_err = (like(planes.S) for _ in range(3))
 
     def judge(rows: slice) -> None:
         given = (planes.D[rows], planes.S[rows], planes.V[rows], planes.F_S.rows(rows.start, rows.stop))
@@ -283,7 +286,7 @@ def _match_background(
     """
     s = outputs["S"]
     bad = ~(work.new.exposure.image.good & work.ref.exposure.image.good)
-    flat = np.empty_like(s)
+    flat = like(s)
     for rows, f_d in F_D.bands():
         np.divide(s[rows], f_d, out=flat[rows])
     mesh, calm = 2 * options.mesh, True

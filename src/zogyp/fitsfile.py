@@ -27,6 +27,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zogyp import lzw
+from zogyp.core.planes import Store, empty
 from zogyp.errors import FileError, NoImageError
 from zogyp.headers import BROKEN, cleaned, inherited, quiet
 from zogyp.scaling import STORED, Scaling
@@ -154,8 +155,10 @@ class FitsFile:
         own, _ = self.own_header(entry)
         return inherited(own, cleaned(self.hdus[0].header)[0]) if entry.index else own
 
-    def pixels(self, entry: Entry, dtype: type[np.floating[Any]] = np.float32) -> NDArray[Any]:
-        """The image's values (ny, nx), scaled by BSCALE and BZERO, NaN where BLANK.
+    def pixels(
+        self, entry: Entry, dtype: type[np.floating[Any]] = np.float32, store: Store | None = None
+    ) -> NDArray[Any]:
+        """The image's values (ny, nx), scaled by BSCALE and BZERO, NaN where BLANK; kept in a store if given.
 
         Raises
         ------
@@ -170,8 +173,9 @@ class FitsFile:
         self._check_size(entry)
         scaling = Scaling.of(self.own_header(entry)[0], entry.bitpix, self.path)
         if entry.compression is not None:
-            return scaling.apply(self._tiles(entry), dtype).reshape(shape)
-        out = np.empty(shape[0] * shape[1], dtype=dtype)
+            values = scaling.apply(self._tiles(entry), dtype).reshape(shape)
+            return values if store is None else store.kept(values)
+        out = empty((shape[0] * shape[1],), dtype, store)
         stored = np.dtype(STORED[entry.bitpix])
         direct = scaling.plain and stored == out.dtype
         piece = out if direct else np.empty(min(PIECE, out.size), dtype=stored)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 
 from zogyp.core import zogy
+from zogyp.core.planes import like
 from zogyp.core.psfmodel import SPLINE
 from zogyp.core.stamps import add_stars
 from zogyp.fluxscale import Match
@@ -100,7 +101,8 @@ def _add_psf_variance(exposure: Exposure, variance: FloatImage, pad: int) -> Non
     least = 0.02 * exposure.sigma**2
     seen = np.flatnonzero(s.flux**2 * float(psf.variance.max()) > least)
     plane = spline_filter(psf.variance.astype(np.float64), order=SPLINE, mode="mirror")[None]
-    extra = np.zeros_like(variance)
+    extra = like(variance)
+    extra[:] = 0
     k = psf.size // 2
     p = np.arange(psf.variance.shape[0]) - psf.variance.shape[0] // 2
     ring = (np.hypot(p[:, None], p[None, :]) * psf.sampling).astype(int)
@@ -116,4 +118,5 @@ def _add_psf_variance(exposure: Exposure, variance: FloatImage, pad: int) -> Non
         plane,
         psf.sampling,
     )
-    variance += np.maximum(extra, 0)
+    np.maximum(extra, 0, out=extra)
+    variance += extra

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zogyp.core.planes import has
 from zogyp.core.psfmodel import PSF
 
 FloatImage = NDArray[np.float32]
@@ -100,8 +101,8 @@ class Image:
     @cached_property
     def good(self) -> NDArray[np.bool_]:
         """True where a pixel is usable."""
-        good: NDArray[np.bool_] = (self.mask & np.uint16(UNUSABLE)) == 0
-        return good
+        good = has(self.mask, UNUSABLE)
+        return np.logical_not(good, out=good)
 
     def cutout(self, box: tuple[slice, slice]) -> Image:
         """The part inside ``box = (rows, columns)``; cuts every plane and the wcs, and moves the PSF."""

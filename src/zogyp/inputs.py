@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zogyp import companions, io
+from zogyp.core.planes import Store, marked
 from zogyp.errors import HeaderError, PixelError, ShapeError
 from zogyp.image import UNUSABLE, Flag, FloatImage, Image
 from zogyp.options import InputOptions
@@ -19,7 +19,7 @@ from zogyp.psf_files import read_psf
 Given = str | os.PathLike[str] | Image
 
 
-def opened(given: Given, options: InputOptions) -> Image:
+def opened(given: Given, options: InputOptions, store: Store | None = None) -> Image:
     """The image, read if need be, checked if not, with the PSF of a PSF file where one is given.
 
     Parameters
@@ -28,6 +28,8 @@ def opened(given: Given, options: InputOptions) -> Image:
         An `Image` may have pixels of any real type and byte order; what is not finite is marked.
     options : InputOptions
         What overrides the file's header or the `Image`.
+    store : Store or None
+        Where to keep the planes, and those that are made of them; default: in memory.
 
     Raises
     ------
@@ -39,9 +41,9 @@ def opened(given: Given, options: InputOptions) -> Image:
         Neither a path nor an `Image`.
     """
     if isinstance(given, Image):
-        image = _checked(given, options)
+        image = _checked(given if store is None else _stored(given, store), options)
     elif isinstance(given, str | os.PathLike):
-        image = io.read(given, options)
+        image = io.read_into(store, given, options)
     else:
         kind = type(given).__name__
         raise TypeError(f"an image must be a path or a zogyp.Image(data, mask), not {kind}")
@@ -63,7 +65,7 @@ def with_common_mask(image: Image, common_mask: str | None) -> Image:
     bad = io.read_plane(common_mask)
     if bad.shape != image.shape:
         raise ShapeError(f"the mask {common_mask}", bad.shape, image.shape)
-    return replace(image, mask=_marked(image.mask, companions.nonzero(bad), Flag.BAD))
+    return replace(image, mask=marked(image.mask, companions.nonzero(bad), Flag.BAD))
 
 
 def _checked(image: Image, options: InputOptions) -> Image:
@@ -82,9 +84,9 @@ def _checked(image: Image, options: InputOptions) -> Image:
     companions.from_files(options, data.shape, None, planes)
     mask = mask.astype(np.uint16, copy=False)
     unknown = ~np.isfinite(data) & ((mask & np.uint16(Flag.BAD)) == 0)  # a bad pixel may hold anything
-    mask = _marked(mask, unknown, Flag.NO_DATA)
+    mask = marked(mask, unknown, Flag.NO_DATA)
     if planes.bad is not None:
-        mask = _marked(mask, planes.bad, Flag.BAD)
+        mask = marked(mask, planes.bad, Flag.BAD)
     image = replace(image, data=data, mask=mask, variance=planes.variance)
     n_good = int(np.count_nonzero(image.good))
     if n_good == 0:
@@ -109,9 +111,11 @@ def _float32(pixels: Any, name: str) -> FloatImage:
     return result
 
 
-def _marked(mask: NDArray[np.uint16], where: NDArray[np.bool_], flag: Flag) -> NDArray[np.uint16]:
-    """The mask with one more flag; the caller's own is left alone."""
-    return mask | np.where(where, np.uint16(flag), np.uint16(0)) if where.any() else mask
+def _stored(image: Image, store: Store) -> Image:
+    """An image with its planes in a store."""
+    data, mask = (store.kept(np.asarray(plane)) for plane in (image.data, image.mask))
+    variance = None if image.variance is None else store.kept(np.asarray(image.variance))
+    return replace(image, data=data, mask=mask, variance=variance)
 
 
 def _figure(image: Image, name: str, allowed: str) -> float | None:

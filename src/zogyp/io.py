@@ -24,6 +24,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zogyp import companions
+from zogyp.core.planes import Store, like
 from zogyp.errors import InputError, OutputError, PixelError
 from zogyp.fitsbytes import Plane, put
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
@@ -63,12 +64,18 @@ def read(
     ------
     FileError, NoImageError, HeaderError, PixelError, ShapeError, OptionError
     """
-    options = options or InputOptions()
+    return read_into(None, path, options or InputOptions(), name)
+
+
+def read_into(
+    store: Store | None, path: str | os.PathLike[str], options: InputOptions, name: str | None = None
+) -> Image:
+    """`read`, the planes kept in a store, if one is given, as are those that will be made of them."""
     file_path, ext = split_path(path)
     label = name or file_path.name + (f"[{ext}]" if ext else "")
     with open_fits(file_path) as file:
         entry = file.choose(ext)
-        data: FloatImage = file.pixels(entry)
+        data: FloatImage = file.pixels(entry, store=store)
         own, dropped = file.own_header(entry)
         header = file.header(entry)
         found = detector(header, options, label)
@@ -79,10 +86,12 @@ def read(
     notes += found.notes + planes.notes + ([note] if note else [])
     if dropped:
         notes.append(f"{dropped} cards of the header cannot be read and were left out")
+    mask = like(data, np.uint16)
+    mask[:] = 0
     image = Image(
         data=data,
-        mask=np.zeros(data.shape, dtype=np.uint16),
-        variance=planes.variance,
+        mask=mask,
+        variance=planes.variance if store is None or planes.variance is None else store.kept(planes.variance),
         wcs=wcs,
         header=header,
         gain=found.gain,

@@ -55,11 +55,12 @@ class _Threaded(_Checked):
 class _Bounded(_Threaded):
     """Options with a bound of memory, too."""
 
-    memory: str
+    memory: str | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bytes_of(self.memory)
+        if self.memory is not None:
+            bytes_of(self.memory)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class AlignOptions(_Threaded):
 
 
 @dataclass(frozen=True)
-class SubtractOptions(_Threaded):
+class SubtractOptions(_Bounded):
     """Everything that `zogyp.subtract` can be told."""
 
     new: InputOptions = field(default_factory=InputOptions)
@@ -206,6 +207,11 @@ class SubtractOptions(_Threaded):
     background_match: bool = opt(True, "remove the smooth difference that the two backgrounds leave")
     psf_match: bool = opt(True, "in crowds, correct the PSFs by what the difference leaves under stars")
     tile: int = opt(1024, "largest side of a Fourier tile [px]", low=128, high=16384)
+    memory: str | None = opt(
+        None,
+        "memory to stay within, such as 8G: planes go to files if need be; default: 3/4 of what is free",
+    )
+    scratch: str | None = opt(None, "folder for such files; default: that of temporary files")
     threads: int = opt(0, "threads; 0 = all cores", low=0, high=1024)
 
 

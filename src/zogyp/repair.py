@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from zogyp.core.filters import gaussian
 from zogyp.core.morphology import dilated
+from zogyp.core.planes import has, like, marked, room
 from zogyp.core.stamps import add_stars
 from zogyp.core.threads import in_pairs
 from zogyp.fluxscale import Match
@@ -86,7 +87,7 @@ def _with_hidden(exposure: Exposure, own: Stars, others: Stars) -> Stars:
 
 def _gone(exposure: Exposure) -> Bool:
     """Where an image has no data over an area as large as a star: no bad pixel or column, but no coverage."""
-    empty = (exposure.image.mask & np.uint16(Flag.NO_DATA)) > 0
+    empty = has(exposure.image.mask, Flag.NO_DATA)
     if not empty.any():
         return empty
     side = 2 * int(np.ceil(exposure.psf.fwhm)) + 1
@@ -94,8 +95,7 @@ def _gone(exposure: Exposure) -> Bool:
 
 
 def _saturated(exposure: Exposure) -> Bool:
-    result: Bool = (exposure.image.mask & np.uint16(Flag.SATURATED)) > 0
-    return result
+    return has(exposure.image.mask, Flag.SATURATED)
 
 
 def _common_fluxes(
@@ -150,7 +150,7 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: f
     ny, nx = bad.shape
     shape, inner = (ny + 2 * pad, nx + 2 * pad), np.s_[pad : pad + ny, pad : pad + nx]
     missing = np.ones(shape, dtype=np.bool_)
-    data, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    data, variance = room(exposure.data, shape), room(exposure.data, shape)
     for plane, values in ((missing, bad), (data, exposure.data), (variance, exposure.variance)):
         plane[inner] = values
     x, y = star_x + pad, star_y + pad
@@ -158,7 +158,8 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: f
     column = np.clip(np.round(x).astype(int), 0, shape[1] - 1)
     row = np.clip(np.round(y).astype(int), 0, shape[0] - 1)
     index = np.flatnonzero((flux > 0) & near[row, column])
-    model = np.zeros(shape, np.float32)
+    model = like(data)
+    model[:] = 0
     terms = np.ascontiguousarray(psf.terms(star_x[index], star_y[index]).T)
     radius = star_radii(psf, flux, exposure.sigma)[index]
     planes = psf.coefficients / psf.total
@@ -182,7 +183,9 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
     reach : int
         To which a kernel carries a bad pixel's influence [px].
     """
-    mask: MaskImage = new.image.mask | (ref.image.mask << np.uint16(8))
+    mask: MaskImage = like(new.image.mask, np.uint16)
+    np.left_shift(ref.image.mask, np.uint16(8), out=mask)
+    mask |= new.image.mask
     for exposure, shift in ((new, 0), (ref, 8)):
         bad = ~exposure.image.good
         if not bad.any():
@@ -194,11 +197,11 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
         if gone.any():
             unjudged |= gaussian(gone.astype(np.float32), width, 3.0) > UNCOVERED
         # a single sharp pixel is filled so well that it tells nearby only
-        single = (exposure.image.mask & np.uint16(Flag.COSMIC_RAY)) > 0
+        single = has(exposure.image.mask, Flag.COSMIC_RAY)
         touched = dilated(bad & ~single, 2 * reach + 1)
         touched |= dilated(single, 2 * int(np.ceil(fwhm / 2)) + 1)
         for where, flag in ((unjudged, Flag.UNJUDGED), (touched, Flag.REACHED)):
-            mask |= where * np.uint16(flag << shift)
+            mask = marked(mask, where, flag << shift)
     for side in (np.s_[:reach], np.s_[-reach:], np.s_[:, :reach], np.s_[:, -reach:]):
         mask[side] |= np.uint16(Flag.EDGE)
     return mask

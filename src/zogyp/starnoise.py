@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 
+from zogyp.core.planes import like
 from zogyp.core.psfmodel import SPLINE
 from zogyp.core.stamps import add_stars, cut_stamps
 from zogyp.core.tiles import Blend
@@ -61,7 +62,8 @@ def add_star_variance(
     scale = (common * F) ** 2
     seen = _Seen(outputs["S"], outputs["V"], bad, (s.x[chosen], s.y[chosen]), scale[chosen], reach)
     profile = np.zeros(int(_rings(reach).max()) + 1)
-    extra = np.zeros_like(outputs["V"])
+    extra = like(outputs["V"])
+    extra[:] = 0
     for _ in range(ROUNDS):
         profile = seen.profile(profile, extra, share)
         if not profile.any():

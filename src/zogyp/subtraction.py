@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from zogyp.core.planes import Store, has, marked
 from zogyp.core.threads import in_pairs
 from zogyp.crossmatch import cross_match
 from zogyp.differencing import Planes, difference, significance
@@ -21,7 +22,7 @@ from zogyp.inputs import opened
 from zogyp.measure.exposure import Exposure, measure
 from zogyp.measure.firstlook import FirstLook, look
 from zogyp.onegrid import Pair, bring_together
-from zogyp.options import SubtractOptions
+from zogyp.options import SubtractOptions, bytes_of
 from zogyp.products import Subtraction
 from zogyp.psfmatching import match_psfs
 from zogyp.repair import final_mask
@@ -114,7 +115,7 @@ class Reference:
     """
 
     def __init__(self, given: str | Path | Image, options: SubtractOptions = SubtractOptions()) -> None:
-        image = opened(given, options.ref)
+        image = opened(given, options.ref, _store(options))
         self.options = options
         self.look = look(image, background_options=options.background, detect=options.detect)
 
@@ -199,13 +200,20 @@ def _opened_both(
     new: str | Path | Image, ref: str | Path | Image | Reference, options: SubtractOptions
 ) -> tuple[Image, Image]:
     """Read the two images."""
+    store = _store(options)
     if isinstance(ref, Reference):
         for name in MEASURED_BY:
             if getattr(options, name) != getattr(ref.options, name):
                 what = "the same as the reference was measured with; give both the same options"
                 raise OptionError(name, getattr(options, name), what)
-        return opened(new, options.new), ref.look.image
-    return in_pairs(lambda one: opened(*one), ((new, options.new), (ref, options.ref)), options.n_threads)
+        return opened(new, options.new, store), ref.look.image
+    two = ((new, options.new), (ref, options.ref))
+    return in_pairs(lambda one: opened(*one, store), two, options.n_threads)
+
+
+def _store(options: SubtractOptions) -> Store:
+    """Where the planes of a subtraction are kept."""
+    return Store(None if options.memory is None else bytes_of(options.memory), options.scratch)
 
 
 def _measure_both(pair: Pair, options: SubtractOptions, known: Reference | None) -> tuple[Exposure, Exposure]:
@@ -240,13 +248,12 @@ def _judge(evidence: Evidence, options: SubtractOptions) -> Subtraction:
     """Significance, flux and mask at every pixel, and the transients."""
     new, ref, matched, planes = evidence.new, evidence.ref, evidence.matched, evidence.planes
     mask = final_mask(new, ref, planes.fwhm, planes.reach)
-    saturated = (mask & np.uint16(int(Flag.SATURATED) | Flag.SATURATED.ref())) > 0
+    saturated = has(mask, Flag.SATURATED | Flag.SATURATED.ref())
     spilt = trails(planes.D, saturated, ~new.image.good | ~ref.image.good, planes.fwhm)
     # which image a trail is of nobody can tell
-    mask |= np.where(
-        spilt, np.uint16(int(Flag.BAD | Flag.UNJUDGED) | (Flag.BAD | Flag.UNJUDGED).ref()), np.uint16(0)
-    )
-    unjudged = (mask & np.uint16(Flag.UNJUDGED | Flag.UNJUDGED << 8)) > 0
+    lost = Flag.BAD | Flag.UNJUDGED
+    mask = marked(mask, spilt, lost | lost.ref())
+    unjudged = has(mask, Flag.UNJUDGED | Flag.UNJUDGED.ref())
     scorr, alpha, alpha_err = significance(planes, unjudged, options.n_threads)
     d, s = planes.D, planes.S
     table = find(

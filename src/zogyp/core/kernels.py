@@ -10,8 +10,7 @@ weights themselves; for the B-spline they are weights and prefilter together, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -21,7 +20,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from zogyp.core.jit import compiled
+from zogyp.core.planes import room
 from zogyp.core.psfmodel import bspline5
+from zogyp.core.threads import each
 from zogyp.errors import OptionError
 
 F8 = NDArray[np.float64]
@@ -177,7 +178,7 @@ def prefilter(data: F4, *, pad: int = 0, n_threads: int = 1) -> F4:
     """
     data = np.ascontiguousarray(data, dtype=np.float32)
     ny, nx = data.shape
-    out = np.empty((ny + 2 * pad, nx + 2 * pad), dtype=np.float32)
+    out = room(data, (ny + 2 * pad, nx + 2 * pad))
     rows, columns = ([(k, min(k + _TILE, n)) for k in range(0, n, _TILE)] for n in (ny, nx))
     each(_along_columns, [(data, out, pad, r, c) for r in rows for c in columns], n_threads)
     each(_along_rows, [(out, pad, r, min(r + _ROWS, ny)) for r in range(0, ny, _ROWS)], n_threads)
@@ -188,7 +189,7 @@ def prefilter(data: F4, *, pad: int = 0, n_threads: int = 1) -> F4:
 def padded(data: F4, pad: int) -> F4:
     """The image with ``pad`` mirrored pixels around it, float32, (ny + 2 pad, nx + 2 pad)."""
     ny, nx = data.shape
-    out = np.empty((ny + 2 * pad, nx + 2 * pad), dtype=np.float32)
+    out = room(data, (ny + 2 * pad, nx + 2 * pad))
     out[pad : pad + ny, pad : pad + nx] = data
     _mirror_ends(out.T, pad)
     _mirror_ends(out, pad)
@@ -201,17 +202,6 @@ def _mirror_ends(out: F4, pad: int) -> None:
     for i in range(pad):
         out[pad - 1 - i] = out[pad + mirror(-1 - i, ny)]
         out[pad + ny + i] = out[pad + mirror(ny + i, ny)]
-
-
-def each(function: Callable[..., None], jobs: Iterable[tuple[Any, ...]], n_threads: int) -> None:
-    """Call ``function`` with the arguments of each job, in threads where there may be more than one."""
-    if n_threads <= 1:
-        for job in jobs:
-            function(*job)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        for done in [pool.submit(function, *job) for job in jobs]:
-            done.result()
 
 
 @compiled

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from zogyp.core import kernels
 from zogyp.core.inpaint import LARGEST, fill, spread_bits
 from zogyp.core.jit import compiled
-from zogyp.core.kernels import BLOCK, PAD, add, each, fast, fill_weights, split, square_weights
+from zogyp.core.kernels import BLOCK, PAD, add, fast, fill_weights, split, square_weights
+from zogyp.core.planes import room
+from zogyp.core.threads import each
 from zogyp.errors import OptionError, ShapeError
 
 F8 = NDArray[np.float64]
@@ -176,7 +178,7 @@ def resample(
     rules = _Rules(chosen.table, chosen.central, (0,) * chosen.taps, bits.saturated, bits.no_data)
     ny, nx = lattice.shape
     n_planes = 1 if planes.variance is None else 2
-    new = _New(np.empty((n_planes, ny, nx), np.float32), np.empty((ny, nx), np.uint16))
+    new = _New(room(planes.data, (n_planes, ny, nx)), room(planes.data, (ny, nx), np.uint16))
     each(_band, [(old, where, rules, new, j, min(j + _ROWS, ny)) for j in range(0, ny, _ROWS)], n_threads)
     return Planes(new.planes[0], new.mask, new.planes[1] if n_planes == 2 else None)
 
@@ -386,7 +388,7 @@ def _band(old: _Old, where: _Map, rules: _Rules, new: _New, j0: int, j1: int) ->
     )
     for k in range(BLOCK):
         work.ramp[k] = k
-    n_planes, _, nx = new.planes.shape
+    (n_planes, _, nx), per_part = new.planes.shape, 1.0 / where.parts**2
     for i in range(0, nx, BLOCK):
         n = min(BLOCK, nx - i)
         for j in range(j0, j1):
@@ -394,7 +396,5 @@ def _band(old: _Old, where: _Map, rules: _Rules, new: _New, j0: int, j1: int) ->
                 _line(where.nodes[f], where.step, float(i), float(j), work.ramp, work.place[f, :n])
             _totals(old, where, rules, (i, j), n, work)
             for p in range(n_planes):
-                _write(
-                    work.total[p], work.place, old.shape, 1.0 / where.parts**2, new.planes[p, j, i : i + n]
-                )
+                _write(work.total[p], work.place, old.shape, per_part, new.planes[p, j, i : i + n])
             _flag(old, rules, new, (i, j), n, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 BAND = 64  # rows that are worked on at a time
 T = TypeVar("T")
@@ -25,6 +25,11 @@ def in_parts(work: Callable[[T], object], parts: Iterable[T], n_threads: int) ->
     with ThreadPoolExecutor(n_threads) as pool:
         for done in [pool.submit(work, part) for part in parts]:
             done.result()
+
+
+def each(function: Callable[..., None], jobs: Iterable[tuple[Any, ...]], n_threads: int) -> None:
+    """Call ``function`` with the arguments of each job, in threads where there may be more than one."""
+    in_parts(lambda job: function(*job), jobs, n_threads)
 
 
 def in_pairs(work: Callable[[T], R], two: tuple[T, T], n_threads: int) -> tuple[R, R]:

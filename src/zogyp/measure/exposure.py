@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from zogyp.core.meshes import MeshSurface
 from zogyp.core.morphology import dilated
+from zogyp.core.planes import copied
 from zogyp.core.psfmodel import PSF
 from zogyp.errors import StarsError
 from zogyp.image import FloatImage, Image
@@ -149,8 +150,8 @@ def measure(
     else:
         seen = look(given, background_options=background_options, detect=detect)
     image, level = seen.image, seen.level
-    # a crowd may have to begin anew
-    data = seen.data if (spend or not isinstance(given, FirstLook)) and not seen.crowded else seen.data.copy()
+    spend |= not isinstance(given, FirstLook)
+    data = seen.data if spend and not seen.crowded else copied(seen.data)  # a crowd may have to begin anew
     bad = ~image.good
     given_psf = psf is not None
     if psf is None:

@@ -12,6 +12,7 @@ from zogyp.core.filters import filter_row
 from zogyp.core.jit import compiled
 from zogyp.core.meshes import MeshSurface, in_bands
 from zogyp.core.morphology import dilated
+from zogyp.core.planes import copied, has, marked
 from zogyp.core.spikes import spikes
 from zogyp.errors import PixelError
 from zogyp.image import Flag, FloatImage, Image
@@ -102,7 +103,7 @@ def look(
         bad = ~image.good
     variance = _variance(image, noise, data, (noise.sigma.typical / told) ** 2)
     noise = _explained(image, noise, data, bad)
-    data[bad & ((image.mask & np.uint16(Flag.SATURATED)) == 0)] = 0
+    data[bad & ~has(image.mask, Flag.SATURATED)] = 0
     notes = image.notes + notes + noise.notes
     return FirstLook(image, data, level, noise, variance, sources, fwhm, notes, crowded)
 
@@ -136,7 +137,7 @@ def _without_spikes(
     found = spikes(data, noise.sigma, ~image.good, fwhm, noise.gain)
     if not found.any():
         return image, sources
-    image = replace(image, mask=image.mask | np.where(found, np.uint16(Flag.COSMIC_RAY), np.uint16(0)))
+    image = replace(image, mask=marked(image.mask, found, Flag.COSMIC_RAY))
     ny, nx = image.shape
     row, column = (np.rint(a).astype(int).clip(0, n - 1) for a, n in ((sources.y, ny), (sources.x, nx)))
     return image, sources.take(~found[row, column])
@@ -190,14 +191,14 @@ def _with_saturation(image: Image) -> tuple[Image, tuple[str, ...]]:
             notes = (f"saturation unknown: {level:.6g} taken, where the brightest pixels pile up",)
     if level is None:
         return image, notes
-    full = (image.data >= level) & ((image.mask & np.uint16(Flag.NO_DATA)) == 0)
-    full |= (image.mask & np.uint16(Flag.SATURATED)) > 0
+    full = image.data >= level
+    full &= ~has(image.mask, Flag.NO_DATA)
+    full |= has(image.mask, Flag.SATURATED)
     if not full.any():
         return replace(image, saturation=level), notes
     spilt = INTERPOLATED if image.resampled else SPILT
     full = dilated(full, 2 * spilt + 1)
-    mask = image.mask | np.where(full, np.uint16(Flag.SATURATED), np.uint16(0))
-    return replace(image, mask=mask, saturation=level), notes
+    return replace(image, mask=marked(image.mask, full, Flag.SATURATED), saturation=level), notes
 
 
 def _plateau(data: FloatImage, good: Bool) -> float | None:
@@ -224,7 +225,7 @@ def _plateau(data: FloatImage, good: Bool) -> float | None:
 
 def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, MeshSurface, SkyNoise]:
     """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
-    data = np.array(image.data, dtype=np.float32, order="C")
+    data = copied(image.data)
     data[bad] = of_sample(np.median, data, ~bad)
     if float(data.max()) == float(data.min()):
         raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
@@ -236,7 +237,7 @@ def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImag
     covered |= bad
     if covered.mean() < 0.9:
         level = sky_surface(data, covered, options)
-    saturated = bad & ((image.mask & np.uint16(Flag.NO_DATA | Flag.BAD)) == 0)
+    saturated = bad & ~has(image.mask, Flag.NO_DATA | Flag.BAD)
     data[saturated] = image.data[saturated]
     take_off(data, level)
     noise = sky_noise(data, level, bad, fwhm=3.0, gain=image.gain, read_noise=image.read_noise)
@@ -275,4 +276,7 @@ def _variance(image: Image, noise: SkyNoise, data: FloatImage, factor: float) ->
         return noise.variance(data)
     usable = image.good & (image.variance > 0)
     usual = np.float32(of_sample(np.median, image.variance, usable))
-    return np.where(usable, image.variance, usual) * np.float32(factor)
+    out = copied(image.variance)
+    out[~usable] = usual
+    out *= np.float32(factor)
+    return out

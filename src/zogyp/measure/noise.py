@@ -12,6 +12,7 @@ from zogyp.core.filters import box, filter_row, gaussian, gaussian_taps, separab
 from zogyp.core.jit import compiled
 from zogyp.core.meshes import MeshSurface, in_bands
 from zogyp.core.morphology import dilated
+from zogyp.core.planes import like
 from zogyp.image import FloatImage
 from zogyp.measure.background import over_image, split_evenly
 from zogyp.measure.robust import lower_sigma, robust_sigma
@@ -54,7 +55,7 @@ class SkyNoise:
 
     def variance(self, source: FloatImage) -> FloatImage:
         """Variance per pixel [ADU²] of sky plus the photons of ``source`` [ADU]."""
-        out = np.empty(source.shape, np.float32)
+        out = like(source)
         taps, per_adu = gaussian_taps(SMOOTHED, 3.0), 0.0 if self.gain is None else 1 / self.gain
         # a pixel's own noise is not light: it counts only where a mean over neighbours stands out
         floor = 2 / (2 * np.sqrt(np.pi) * SMOOTHED)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from zogyp.core.planes import like
 from zogyp.core.psfmodel import PSF
 from zogyp.core.stacks import stack_draw
 from zogyp.core.stamps import add_stars, cut_stamps, sweep
@@ -76,7 +77,7 @@ def fit_scene(
     radius = star_radii(psf, sources.flux, sigma)
     fit = np.minimum(radius, np.where(sources.saturated, radius, np.ceil(1.3 * psf.fwhm)))
     stars = np.column_stack([sources.x, sources.y, sources.flux, radius, fit]).astype(np.float64)
-    residual = np.empty_like(data) if room is None else room
+    residual = like(data) if room is None else room
     np.copyto(residual, data)
     add_stars(residual, stars[:, 0], stars[:, 1], -stars[:, 2], radius, terms, planes, psf.sampling)
     out = np.zeros((len(sources), 4))
