@@ -50,6 +50,15 @@ def test_sources_are_those_that_sep_finds(image):
     )
 
 
+def test_sources_do_not_depend_on_how_many_pixels_are_worked_on_at_a_time(image, monkeypatch):
+    whole = find_sources(image, MeshSurface.flat(SIGMA, image.shape), none(image))
+    for pixels_at_a_time in (1, 997):  # fewer than an island has, too
+        monkeypatch.setattr("zogyp.measure.detection.GROUP", pixels_at_a_time)
+        parts = find_sources(image, MeshSurface.flat(SIGMA, image.shape), none(image))
+        for name in ("x", "y", "flux", "flux_err", "peak", "radius", "saturated"):
+            np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name), err_msg=name)
+
+
 def pixels(plane, threshold=0.5):
     y, x = np.nonzero(plane > threshold)
     return x.astype(np.int32), y.astype(np.int32), plane[y, x].astype(np.float32)

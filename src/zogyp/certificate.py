@@ -19,7 +19,7 @@ from zogyp.image import Flag, FloatImage
 from zogyp.measure.exposure import Exposure
 from zogyp.measure.noise import strips
 from zogyp.measure.resolved import resolved
-from zogyp.measure.robust import robust_sigma
+from zogyp.measure.robust import robust_sigma, sample
 from zogyp.measure.scene import star_radii
 from zogyp.options import CertificateOptions
 from zogyp.transients import peak_heights
@@ -64,9 +64,10 @@ class _Sample:
 
     values: FloatImage
     independent: float
+    of: int | None = None  # so many, of which ``values`` are a part
 
     def told(self) -> dict[str, Any]:
-        n = int(self.values.size)
+        n = int(self.values.size) if self.of is None else self.of
         if n < FEWEST:
             return {"n": n, "spread": None, "error": None}
         spread = robust_sigma(self.values)
@@ -100,7 +101,7 @@ def certify(
     large = resolved(new)
     n_large, on_galaxies = _on(scorr, new.sources.x[large], new.sources.y[large])
     return {
-        "sky": _Sample(scorr[blank], share * blank.sum()).told() | {"share": round(float(blank.mean()), 4)},
+        "sky": _sky(scorr, blank, share),
         "stars": _stars(scorr, new, matched, share),
         "galaxies": _Sample(on_galaxies, n_large).told() | {"n": n_large},
         "saturated": _Sample(beside, share * beside.size).told(),
@@ -166,6 +167,14 @@ def _reasons(
 def _chance(row: dict[str, Any]) -> float:
     """How far from 1 chance may bring a spread that is 1: three standard errors."""
     return float(3 * row["error"] / row["spread"]) if row["spread"] else 0.0
+
+
+def _sky(scorr: FloatImage, blank: Bool, share: float) -> dict[str, Any]:
+    """S_corr in blank sky."""
+    some = sample(scorr)[sample(blank)]
+    values = some if some.size >= FEWEST else scorr[blank]
+    n = int(np.count_nonzero(blank))
+    return _Sample(values, share * n, n).told() | {"share": round(n / blank.size, 4)}
 
 
 def _blank(new: Exposure, ref: Exposure, variance: FloatImage) -> Bool:

@@ -94,6 +94,13 @@ def _gone(exposure: Exposure) -> Bool:
     return dilated(~dilated(~empty, side), side)  # opened
 
 
+def _as_light(where: Bool, beside: FloatImage) -> FloatImage:
+    """1 where asked, else 0, kept where the plane ``beside`` is."""
+    light: FloatImage = like(beside)
+    np.copyto(light, where)
+    return light
+
+
 def _saturated(exposure: Exposure) -> Bool:
     return has(exposure.image.mask, Flag.SATURATED)
 
@@ -191,11 +198,11 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
         if not bad.any():
             continue
         width = fwhm / 2.355 / np.sqrt(2)
-        unjudged = bad | (gaussian(bad.astype(np.float32), width, 3.0) > UNJUDGED)
+        unjudged = bad | (gaussian(_as_light(bad, exposure.data), width, 3.0) > UNJUDGED)
         # what was cut by the end of the coverage, galaxies above all, is filled in less well than a hole
         gone = _gone(exposure)
         if gone.any():
-            unjudged |= gaussian(gone.astype(np.float32), width, 3.0) > UNCOVERED
+            unjudged |= gaussian(_as_light(gone, exposure.data), width, 3.0) > UNCOVERED
         # a single sharp pixel is filled so well that it tells nearby only
         single = has(exposure.image.mask, Flag.COSMIC_RAY)
         touched = dilated(bad & ~single, 2 * reach + 1)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core.jit import compiled
+from zogyp.core.planes import like
 
 Plane = NDArray[np.float32]
 
@@ -18,7 +19,8 @@ def separable(data: Plane, taps: Plane) -> Plane:
     data : (ny, nx) float32, C-contiguous
     taps : (2 h + 1,) float32
     """
-    out = np.zeros(data.shape, np.float32)
+    out = like(data)
+    out[:] = 0
     h, (ny, nx) = taps.size // 2, data.shape
     if ny > 2 * h and nx > 2 * h:
         _filter(data, taps, h, ny - h, out)
@@ -29,7 +31,7 @@ def separable(data: Plane, taps: Plane) -> Plane:
 
 def reflected(data: Plane, taps: Plane) -> Plane:
     """`separable`, but beyond its border the image goes on as in a mirror."""
-    out = np.empty(data.shape, np.float32)
+    out = like(data)
     _filter(np.ascontiguousarray(data), taps, 0, data.shape[0], out)
     return out
 

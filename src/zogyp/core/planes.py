@@ -105,7 +105,7 @@ class Store:
 
     def _watch(self) -> None:
         """Release planes whenever the process has grown beyond the limit, as long as there are any."""
-        allowed = self.limit
+        allowed: float = self.limit
         while True:
             with self._lock:
                 if not self._maps:
@@ -113,8 +113,9 @@ class Store:
                     return
             if resident_memory() > allowed:
                 self.release()
-                # what is left is no plane of ours: to release again at once would not help
-                allowed = max(self.limit, resident_memory() + MORE)
+                allowed = math.inf
+            # what is beyond the limit now is no plane of ours: to release again at once would not help
+            allowed = max(self.limit, min(allowed, resident_memory() + MORE))
             time.sleep(WATCH)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ LEAST_SUMMIT = 3  # pixels of a source above the place where it meets another
 CONTRAST = 0.003  # of an island's light that a source holds above that place
 RISES = 2.0  # sigma of the filtered noise by which its summit does
 BROAD = 4.0  # gain in S/N of a broad source by the filter that is made use of at most
+GROUP = 4_000_000  # pixels above the threshold that are worked on at a time
 BLENDED = 1.5  # px from the barycentre of a source to its highest pixel, if it shares an island
 
 
@@ -54,9 +57,11 @@ def find_sources(
     taps = gaussian_taps(fwhm / 2.3548, 2.3548 * int(np.ceil(fwhm)) / fwhm)
     gain = 1 / float((taps.astype(np.float64) ** 2).sum())  # in S/N of a broad source, over single pixels
     threshold = options.threshold / min(gain, BROAD)
-    x, y, height = _above(data, taps, sigma, threshold)
-    source, blended = _sources(x, y, height, RISES / gain)
-    sums, whole, touched = islands.measured(x, y, height, source, data, bad, blended.size)
+    found = []
+    for x, y, height in _in_groups(*_above(data, taps, sigma, threshold)):
+        source, shared = _sources(x, y, height, RISES / gain)
+        found.append((*islands.measured(x, y, height, source, data, bad, shared.size), shared))
+    sums, whole, touched, blended = (np.concatenate(parts) for parts in zip(*found, strict=True))
     enough = whole[:, 0] >= LEAST_PIXELS
     sums, whole = sums[enough], whole[enough]
     touched, blended = touched[enough], blended[enough]
@@ -91,6 +96,18 @@ def _above(
     parts = [islands.above(data, taps, s, rows.start, threshold) for rows, s in in_bands(sigma)]
     x, y, height = (np.concatenate([p[i] for p in parts]) for i in range(3))
     return x, y, height
+
+
+def _in_groups(x: I4, y: I4, height: FloatImage) -> Iterator[tuple[I4, I4, FloatImage]]:
+    """The pixels, those of an island together, in parts that need little memory for what follows."""
+    if x.size <= GROUP:
+        yield x, y, height
+        return
+    island, _ = islands.islands(x, y, height, islands.neighbours(x, y))
+    # islands are named by their first pixels, so that those of a group lie together
+    for first in range(0, x.size, GROUP):
+        part = (island >= first) & (island < first + GROUP)
+        yield x[part], y[part], height[part]
 
 
 def _sources(x: I4, y: I4, height: FloatImage, rises: float) -> tuple[I4, Bool]:
