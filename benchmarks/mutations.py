@@ -51,6 +51,7 @@ class Mutation:
 
 
 M, ZOGY, PROPER, FOURIER = Mutation, "core/zogy.py", "core/proper.py", "core/fourier.py"
+SUMS = "core/frequencies.py"
 NOISE, FIRST, PSF, TILES = "measure/noise.py", "measure/firstlook.py", "core/psfmodel.py", "core/tiles.py"
 DIFFERENCING, COMPAT = "differencing.py", "compat.py"
 T_ZOGY, T_PROPER, T_DIFF, T_PSF = "test_zogy.py", "test_proper.py", "test_differencing.py", "test_psfmodel.py"
@@ -59,9 +60,9 @@ T_EXPOSURE, T_COADD = "test_exposure.py -k noise", "test_zo_coadd.py -k 'counts_
 T_ZIP = "test_zip.py -k 'cover_every_pixel or columns'"
 SX = "((S_n[i, right] - S_n[i, left]) ** 2 + (S_r[i, right] - S_r[i, left]) ** 2)"
 SY = "((S_n[up, j] - S_n[down, j]) ** 2 + (S_r[up, j] - S_r[down, j]) ** 2)"
-P2 = "(q.real**2 + q.imag**2)"
+P2 = "(x * x + y * y)"
 ROWS, GRID = "(np.arange(ky) - ky // 2) % ny", "/ self.sampling + k // 2"
-B_IS, LIGHT = "B[i, j] += gain * F * ", "+ per_adu * light"
+B_IS, LIGHT = "b[j] += gain * F * ", "+ per_adu * light"
 LEVEL = "np.maximum(sky.table, 0) / gain +"
 SPREAD = "np.float32(1.4826 * np.median(np.abs("
 
@@ -120,9 +121,9 @@ MUTATIONS = (
       "np.add.at(plane, (np.arange(ky)[:, None] % ny, np.arange(kx) % nx), np.fft.ifftshift(stamp))",
       T_FOURIER),
     # ---- co-addition
-    M("coadd: sum of roots", PROPER, f"{B_IS}{P2}",
-      f"B[i, j] = (np.sqrt(max(B[i, j], 0.0)) + np.sqrt(abs(gain) * F * {P2})) ** 2", T_PROPER),
-    M("coadd: |P| for |P|²", PROPER, f"{B_IS}{P2}", f"{B_IS}np.sqrt{P2}", T_PROPER),
+    M("coadd: sum of roots", SUMS, f"{B_IS}{P2}",
+      f"b[j] = (np.sqrt(max(b[j], 0.0)) + np.sqrt(abs(gain) * F * {P2})) ** 2", T_PROPER),
+    M("coadd: |P| for |P|²", SUMS, f"{B_IS}{P2}", f"{B_IS}np.sqrt{P2}", T_PROPER),
     M("coadd: sigma for sigma²", PROPER, "(sign * F / sigma**2, F, floor)",
       "(sign * F / sigma, F, floor)", T_PROPER),
     M("coadd: first exposure dropped, of those listed", "zo_coadd.py",

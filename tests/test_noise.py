@@ -18,7 +18,7 @@ from zogyp.measure.noise import (
     quantum,
     sky_noise,
 )
-from zogyp.measure.robust import excess_variance, robust_sigma
+from zogyp.measure.robust import CHI2_MEDIAN, excess_variance, median, robust_sigma
 
 SHAPE = (512, 512)
 
@@ -70,6 +70,34 @@ def test_excess_variance_finds_what_was_added(extra, outliers):
     # the spread of twenty trials with other seeds is 2 per cent of known / scale + extra; half a per cent of
     # outliers adds about one
     assert excess_variance(e**2, known, scale) == pytest.approx(extra, abs=0.03 + 0.06 * extra)
+
+
+@pytest.mark.parametrize("n", [10, 37, 400])
+def test_excess_variance_halves_the_votes(n):
+    """At what it finds, but not at less, the deviations above their median have at most half of the votes."""
+    rng = np.random.default_rng(n)
+    known, scale = rng.uniform(0.2, 1, n), rng.uniform(0.5, 2, n)
+    square = (rng.normal(size=n) * np.sqrt(known + 3 * scale)) ** 2
+    x = excess_variance(square, known, scale)
+    assert x > 0
+
+    def above(at, x):
+        weight = scale / (known + scale * x)
+        return weight[square > CHI2_MEDIAN * (known + scale * at)].sum() / weight.sum()
+
+    # the votes are those of the last round but one, which has all but settled
+    assert above(x * (1 + 1e-9), x) < 0.5 + 1e-3
+    assert above(x * (1 - 1e-9), x) > 0.5 - 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1001])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_median_is_that_of_numpy(n, kind):
+    a = np.random.default_rng(n).normal(size=n).astype(kind)
+    assert median(a) == float(np.median(a))
+    a[n // 2] = np.nan
+    assert np.isnan(median(a))
+    assert np.isnan(median(a[:0]))
 
 
 def test_excess_variance_without_excess_is_zero():

@@ -369,6 +369,34 @@ def test_threads_do_not_matter(shape):
     agree(one.result(9), three.result(9), atol=0)
 
 
+def test_light_alone_is_enough_for_a_prediction():
+    shape = (90, 100)
+    exposures = with_hole(shots(shape))
+    plan = tiles.plan(shape, 45, 0, 8)
+    total, light = added(exposures, plan), ProperSum(shape, plan)
+    for one in exposures:
+        light.add_light(one.view, one.layer.data, one.layer.weight > 0)
+    for sign in (1, -1):
+        for a, b in zip(total.predict(exposures[1].view), light.predict(exposures[1].view), strict=True):
+            np.testing.assert_array_equal(a, b)
+        if sign > 0:
+            total.add(exposures[2].layer, -1)
+            light.add_light(exposures[2].view, exposures[2].layer.data, exposures[2].layer.weight > 0, -1)
+    assert not light.weight.any() and not light.count.any() and total.count.any()
+
+
+def test_nothing_is_added_where_nothing_is_usable():
+    shape = (90, 100)
+    total = ProperSum(shape, tiles.plan(shape, 45, 0, 8))
+    usable = np.zeros(shape, bool)
+    usable[:5, :5] = True
+    one = shots(shape)[0]
+    total.add_light(one.view, one.layer.data, usable)
+    assert [cell is not None for cell in total.cells] == [
+        bool(usable[tile.inner].any()) for tile in total.plan
+    ]
+
+
 def test_an_exposure_is_taken_out_again():
     shape = (90, 100)
     exposures = with_hole(shots(shape))

@@ -64,11 +64,13 @@ def test_gradient_equals_finite_differences(k, s, shift):
     np.testing.assert_allclose(py, by_y, atol=1e-6)
 
 
-@pytest.mark.parametrize("k, s", GRIDS)
-def test_stack_transpose_is_the_exact_transpose_of_stack_draw(k, s):
+@pytest.mark.parametrize("k, s", [*GRIDS, (45, 1 / 3)])
+@pytest.mark.parametrize("r", [4, 6, 15])
+def test_stack_transpose_is_the_exact_transpose_of_stack_draw(k, s, r):
     rng = np.random.default_rng(3)
-    n, r, terms = 7, 6, rng.normal(size=(7, 3))
+    n, terms = 7, rng.normal(size=(7, 3))
     x, y = rng.uniform(0, 100, (2, n))
+    x[2], y[4] = 31.0, 62.0  # on the middle of a pixel, where one more of them lies on the model
     planes = rng.normal(size=(3, k, k))
     stamps = rng.normal(size=(n, 2 * r + 1, 2 * r + 1)).astype(np.float32)
     forward = float((stack_draw(planes, x, y, terms, r, s).astype(float) * stamps).sum())
@@ -78,7 +80,16 @@ def test_stack_transpose_is_the_exact_transpose_of_stack_draw(k, s):
 
 
 @pytest.mark.parametrize(
-    "k, s, r", [(61, 1.0, 24), (61, 1.0, 30), (41, 0.5, 6), (45, 0.7, 10), (51, 1.3, 25)]
+    "k, s, r",
+    [
+        (61, 1.0, 24),
+        (61, 1.0, 30),
+        (25, 1.0, 15),
+        (41, 0.5, 6),
+        (45, 1 / 3, 10),
+        (45, 0.7, 10),
+        (51, 1.3, 25),
+    ],
 )
 def test_the_normal_product_is_drawing_weighing_and_the_transpose(k, s, r):
     rng = np.random.default_rng(5)
@@ -101,6 +112,25 @@ def test_stack_draw_draws_each_star_at_its_fraction_of_a_pixel():
     for i in range(2):
         expected = by_scipy(np.tensordot(terms[i], values, 1), x[i] - round(x[i]), y[i] - round(y[i]), 1.0, 7)
         np.testing.assert_allclose(stamps[i], expected, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("k, s", [*GRIDS, (45, 1 / 3)])
+@pytest.mark.parametrize("r", [3, 14])
+def test_stack_draw_draws_every_one_of_many_stars(k, s, r):
+    rng = np.random.default_rng(8)
+    values = rng.normal(size=(2, k, k))
+    x, y = rng.uniform(0, 50, (2, 150))  # more than are drawn at once
+    x[3], y[3], x[4], y[5] = 7.0, 9.0, 11.0, 12.5
+    terms = rng.normal(size=(150, 2))
+    stamps = stack_draw(coefficients_of_each(values), x, y, terms, r, s)
+    for i in (0, 3, 4, 5, 63, 64, 149):
+        shift = x[i] - np.round(x[i]), y[i] - np.round(y[i])
+        expected = by_scipy(np.tensordot(terms[i], values, 1), *shift, s, r)
+        np.testing.assert_allclose(stamps[i], expected, atol=2e-6)  # float32
+
+
+def coefficients_of_each(values):
+    return np.stack([coefficients(v) for v in values])
 
 
 def test_combine_sums_planes_within_its_reach_and_leaves_the_rest():

@@ -159,7 +159,7 @@ class _Work:
             data, bad = gross(one, seems)
             one.frame.keep("bad", bad)
             if one.sign > 0:
-                total.add(one.layer(data, bad))
+                total.add_light(one.view(), data, ~bad)
         return total
 
     def without_the_worst(self, before: ProperSum, told: Callable[[float], None]) -> ProperSum:
@@ -188,7 +188,7 @@ class _Work:
             data, bad = one.frame.plane("filled").copy(), one.frame.plane("bad").copy()
             data.reshape(-1)[said.out[spared]] = said.own[spared]
             bad.reshape(-1)[said.out[spared]] = False
-            total.add(one.layer(data, bad), one.sign)
+            total.add_light(one.view(), data, ~bad, one.sign)
             told(0.5 + 0.15 * n / len(found))
         self.frames = [one for one, _ in found]
         return total

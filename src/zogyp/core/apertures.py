@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.jit import compiled
+from zogyp.core.jit import compiled, inner
 
 Plane = NDArray[np.float32]
 F8 = NDArray[np.float64]
@@ -15,7 +15,7 @@ NEAR = 4.0  # px up to which light is summed at first
 STEP = 0.05  # px between radii at which light is summed
 
 
-@compiled
+@inner
 def _growth(data: Plane, bad: Bool, x: float, y: float, sums: F8) -> None:
     """Fill ``sums`` with the light in rings `STEP` px wide around (x, y)."""
     ny, nx = data.shape
@@ -59,7 +59,7 @@ def circles(data: Plane, bad: Bool, x: F8, y: F8, radius: F8) -> F8:
     return out
 
 
-@compiled
+@inner
 def _share(dx: float, dy: float, r: float) -> float:
     """Share of a pixel at (dx, dy) that lies within r."""
     d = np.sqrt(dx * dx + dy * dy)
@@ -93,7 +93,7 @@ def half_radii(data: Plane, bad: Bool, x: F8, y: F8, reach: F8, total: F8) -> F8
     return out
 
 
-@compiled
+@inner
 def _crossing(rings: F8, half: float) -> float:
     """Radius [px] at which the sum of rings reaches ``half``; NaN if it does not."""
     light = 0.0

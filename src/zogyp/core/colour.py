@@ -7,7 +7,7 @@ the old pixels the new ones fall: nothing for whole pixels, most of it half way 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ F4 = NDArray[np.float32]
 REACH = 12  # px beyond which no weight counts
 LAGS = 8  # px beyond which pixels share nothing that counts
 FINE = 512  # steps per pixel at which a kernel is tabulated; between them it is linear
+FEW = 8  # lengths of blocks that are remembered: an image's tiles have two or three
 LEAST_POWER = 0.05  # of the noise at low frequencies, below which it is not divided by
 
 
@@ -96,15 +97,26 @@ def power(covariance: F8, shape: tuple[int, int]) -> F4:
     """Noise power at each frequency, (ny, nx // 2 + 1), 1 at the lowest; at least `LEAST_POWER`."""
     ny, nx = shape
     n = covariance.shape[0] // 2
-    lag = np.arange(-n, n + 1)
-    along = covariance @ np.exp(-2j * np.pi * lag[:, None] * np.fft.rfftfreq(nx))
+    along = covariance @ _along(nx, n)
     # rows of opposite lags are each other's conjugates: twice the real part of one of them
-    phase = 2 * np.pi * np.fft.fftfreq(ny)[:, None] * np.arange(1, n + 1)
-    down = np.hstack([np.ones((ny, 1)), 2 * np.cos(phase), 2 * np.sin(phase)]).astype(np.float32)
     rows = np.vstack([along[n : n + 1].real, along[n + 1 :].real, along[n + 1 :].imag]).astype(np.float32)
     spectrum = np.empty((ny, nx // 2 + 1), np.float32)
-    _fill(down, rows, spectrum)
+    _fill(_down(ny, n), rows, spectrum)
     return spectrum
+
+
+@lru_cache(maxsize=FEW)
+def _along(nx: int, n: int) -> NDArray[np.complex128]:
+    """Waves of a half spectrum along x at the lags -n ... n, (2 n + 1, nx // 2 + 1)."""
+    waves: NDArray[np.complex128] = np.exp(-2j * np.pi * np.arange(-n, n + 1)[:, None] * np.fft.rfftfreq(nx))
+    return waves
+
+
+@lru_cache(maxsize=FEW)
+def _down(ny: int, n: int) -> F4:
+    """1, and twice the cosines and sines of the frequencies along y at the lags 1 ... n, (ny, 2 n + 1)."""
+    phase = 2 * np.pi * np.fft.fftfreq(ny)[:, None] * np.arange(1, n + 1)
+    return np.hstack([np.ones((ny, 1)), 2 * np.cos(phase), 2 * np.sin(phase)]).astype(np.float32)
 
 
 @compiled

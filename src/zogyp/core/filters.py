@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.jit import compiled
+from zogyp.core.jit import compiled, inner
 from zogyp.core.planes import like
 
 Plane = NDArray[np.float32]
@@ -62,7 +62,7 @@ def mirrored(i: int, n: int) -> int:
     return i
 
 
-@compiled
+@inner
 def filter_row(data: Plane, taps: Plane, y: int, line: Plane, out: Plane) -> None:
     """Row y of the filtered image; ``line`` (nx + 2 h) is scratch."""
     ny, nx = data.shape

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.jit import compiled
+from zogyp.core.jit import compiled, inner
 from zogyp.core.threads import bands
 
 Plane = NDArray[np.float32]
@@ -204,7 +204,7 @@ def modes(data: Plane, bad: Bool, mesh: tuple[int, int], table: F8) -> None:
                 table[j, i] = low
 
 
-@compiled
+@inner
 def _range(data: Plane, bad: Bool, box: Box, values: Plane) -> tuple[float, float]:
     """Least value and width of the bins of a mesh's histogram, by a part of its pixels.
 
@@ -228,7 +228,7 @@ def _range(data: Plane, bad: Bool, box: Box, values: Plane) -> tuple[float, floa
     return mean - WIDTH * sigma, 2 * WIDTH * sigma / BINS
 
 
-@compiled
+@inner
 def _moments(values: Plane, low: float, high: float) -> tuple[float, float]:
     """Mean and standard deviation of the values from ``low`` to ``high``."""
     origin = np.float64(values[0])
@@ -245,7 +245,7 @@ def _moments(values: Plane, low: float, high: float) -> tuple[float, float]:
     return origin + mean, np.sqrt(max(square / n - mean * mean, 0.0))
 
 
-@compiled
+@inner
 def _tally(
     data: Plane, bad: Bool, box: Box, low: float, step: float, counts: NDArray[np.int64]
 ) -> tuple[int, int]:
@@ -267,10 +267,11 @@ def _tally(
     return n, below
 
 
-@compiled
+@inner
 def _mode(counts: NDArray[np.int64]) -> float:
     """Mode [bins] of a sky, 2.5 median - 1.5 mean after clipping; the median where sources skew it."""
-    first, last = 0, counts.size
+    # a plain 0 is a type of its own, which all would be compiled for once more
+    first, last = min(counts.size, 0), counts.size
     sigma = counts.size / (2 * WIDTH)
     mean = median = 0.5 * counts.size
     for _ in range(ROUNDS):
@@ -286,7 +287,7 @@ def _mode(counts: NDArray[np.int64]) -> float:
     return 2.5 * median - 1.5 * mean if abs(mean - median) < SKEWED * sigma else median
 
 
-@compiled
+@inner
 def _binned(counts: NDArray[np.int64], first: int, last: int) -> tuple[int, float, float]:
     """Number, mean and standard deviation [bins] of what a part of a histogram holds."""
     n, total, square = 0, 0.0, 0.0
@@ -339,10 +340,10 @@ def clipped_means(
                 table[j, i] = low + step * (_clipped_mean(counts, n, below) + 0.5)
 
 
-@compiled
+@inner
 def _clipped_mean(counts: NDArray[np.int64], n: int, below: int) -> float:
     """Mean [bins] of what lies within three robust sigma of the median of n values, some of them below."""
-    centre = _median(counts, 0, counts.size, 0.5 * n - below)
+    centre = _median(counts, min(n, 0), counts.size, 0.5 * n - below)
     middle = min(max(int(centre + 0.5), 0), counts.size - 1)
     inside, width = counts[middle], 0
     while 2 * inside < n and width < counts.size:  # out to the median deviation

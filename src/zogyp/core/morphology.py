@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.jit import compiled
+from zogyp.core.jit import compiled, inner
 
 Bool = NDArray[np.bool_]
 FAR = -(2**31)
@@ -45,7 +45,7 @@ def _dilate(mask: Bool, h: int, border: bool, out: Bool) -> None:
                 out[y, x] = last[x] >= y - h
 
 
-@compiled
+@inner
 def _row(row: Bool, h: int, border: bool, y: int, last: NDArray[np.int64]) -> None:
     """Set ``last`` to y in all columns within h of a True one."""
     nx = row.size

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
 
 from zogyp.core import tiles
 from zogyp.core.fourier import Plane, Spectrum, embed, forward, inverse, phases, stamp_of
-from zogyp.core.jit import compiled
+from zogyp.core.frequencies import accumulate, add_weights, prediction
 from zogyp.core.tiles import Tile
 from zogyp.errors import ShapeError
 
@@ -98,11 +99,15 @@ class Cell:
     floor: float = 0.0
     gone: F8 | None = None
 
+    @property
+    def least(self) -> float:
+        """What of B can be told from rounding."""
+        # 0.25: between information and floor a PSF's transform may fall below the floor
+        return max(0.25 * self.floor, ROUNDING * 1e-6 * self.depth, 1e-300)
+
     def information(self) -> F8:
         """B, at least what can be told from rounding and from what was taken out."""
-        # 0.25: between information and floor a PSF's transform may fall below the floor
-        least = max(0.25 * self.floor, ROUNDING * 1e-6 * self.depth, 1e-300)
-        B = np.maximum(self.B, least)
+        B = np.maximum(self.B, self.least)
         return B if self.gone is None else np.maximum(B, UNTOLD * self.gone)
 
 
@@ -166,26 +171,33 @@ class ProperSum:
             plane = getattr(layer, name)
             if plane.shape != self.shape:
                 raise ShapeError(f"the exposure's {name}", plane.shape, self.shape)
-        self._each(lambda tile: self._add_tile(layer, tile, sign))
-        self._count(layer, sign, int(np.sign(sign)))
+        self.add_light(layer.view, layer.data, layer.weight > 0, sign)
+        weight, variance = (np.ascontiguousarray(p, np.float32) for p in (layer.weight, layer.variance))
+        add_weights(self.weight, self.noise, self.count, weight, variance, sign)
 
-    def _count(self, layer: Layer, sign: int, n: int) -> None:
-        self.weight += sign * layer.weight
-        self.noise += sign * np.square(layer.weight, dtype=np.float64) * layer.variance
-        self.count += np.where(layer.weight > 0, np.int32(n), np.int32(0))
+    def add_light(self, view: View, data: Plane, usable: NDArray[np.bool_], sign: int = 1) -> None:
+        """Add what `predict` asks for only: not what pixels weigh, nor their noise, nor how many there are.
 
-    def _add_tile(self, layer: Layer, tile: Tile, sign: int) -> None:
-        if not layer.weight[tile.inner].any():
+        Parameters
+        ----------
+        view : View
+        data : (ny, nx) float32, as that of a `Layer`.
+        usable : (ny, nx) bool
+        sign : -1 to take it out.
+        """
+        self._each(lambda tile: self._add_tile(view, data, usable, tile, sign))
+
+    def _add_tile(self, view: View, data: Plane, usable: NDArray[np.bool_], tile: Tile, sign: int) -> None:
+        if not usable[tile.inner].any():
             return
         cell = self._cell(tile)
-        view = layer.view
         F, sigma = view.flux(tile.x, tile.y), view.sigma(tile.x, tile.y)
-        M = forward(tiles.gather(layer.data, tile, 0.0))
+        M = forward(tiles.gather(data, tile, 0.0))
         P, power = _psf(view, tile), _power(view, tile)
         shift = phases(tile.shape, view.shift(tile.x, tile.y))
         floor = FLOOR * max(view.psf_noise**2, ROUNDING)
         before = cell.B.copy() if sign < 0 else None
-        _accumulate((cell.A, cell.B, cell.T), M, P, power, shift, (sign * F / sigma**2, F, floor))
+        accumulate((cell.A, cell.B, cell.T), M, P, power, shift, (sign * F / sigma**2, F, floor))
         if before is not None:
             cell.gone = before - cell.B + (0.0 if cell.gone is None else cell.gone)
         cell.depth += sign * (F / sigma) ** 2
@@ -289,8 +301,8 @@ class ProperSum:
         shift = phases(tile.shape, view.shift(tile.x, tile.y))
         floor = FLOOR * max(view.psf_noise**2, ROUNDING)
         nx = tile.shape[1]
-        B = cell.information()
-        share = _prediction(P, (cell.A, B), power, shift, (F, 1 / sigma**2, floor), nx)
+        B = cell.B if cell.gone is None else cell.information()
+        share = prediction(P, (cell.A, B), power, shift, (F, 1 / sigma**2, floor, cell.least), nx)
         pixels = inverse(P, nx, overwrite=True)
         return {"prediction": np.ascontiguousarray(tile.cut(pixels)), "share": share}
 
@@ -306,69 +318,18 @@ class ProperSum:
 
 
 def _psf(view: View, tile: Tile) -> Spectrum:
-    return forward(embed(view.psf(tile.x, tile.y), tile.shape))
+    """P̂: of the rows of the block only those that the stamp reaches are transformed along x."""
+    stamp = view.psf(tile.x, tile.y)
+    (ny, nx), (ky, kx) = tile.shape, stamp.shape
+    if ky > ny or kx > nx:
+        return forward(embed(stamp, tile.shape))
+    reached = np.zeros((ky, nx), np.float32)
+    reached[:, (np.arange(kx) - kx // 2) % nx] = stamp
+    spectrum = np.zeros((ny, nx // 2 + 1), np.complex64)
+    spectrum[(np.arange(ky) - ky // 2) % ny] = fft.rfft(reached, axis=1, workers=1)
+    result: Spectrum = fft.fft(spectrum, axis=0, workers=1, overwrite_x=True)
+    return result
 
 
 def _power(view: View, tile: Tile) -> F4:
     return np.ones((1, 1), np.float32) if view.power is None else view.power(tile)
-
-
-@compiled
-def _floored(p: complex, power: float, floor: float) -> tuple[complex, float]:
-    """The PSF's transform over the root of the noise power, its noise replaced by a real constant; and how
-    much of it is information: a phase that is noise would scatter the noise of pixels over the image."""
-    n = p.real**2 + p.imag**2
-    weight = n * n / (n * n + floor * floor)
-    return (weight * p + (1 - weight) * np.sqrt(floor * power)) / np.sqrt(power), weight
-
-
-@compiled
-def _accumulate(
-    sums: tuple[Spectrum, F8, F8],
-    M: Spectrum,
-    P: Spectrum,
-    power: F4,
-    shift: tuple[Spectrum, Spectrum],
-    numbers: tuple[float, float, float],
-) -> None:
-    """Add one exposure's (F / sigma²) conj(P̂) M̂ to A, and (F² / sigma²) |P̂|² to B [6]."""
-    A, B, T = sums
-    rows, columns = shift
-    gain, F, floor = numbers
-    white = power.size == 1
-    for i in range(M.shape[0]):
-        for j in range(M.shape[1]):
-            v = 1.0 if white else np.float64(power[i, j])
-            p = np.complex128(P[i, j])
-            q, weight = _floored(p, v, floor)
-            phase = np.complex128(rows[i]) * columns[j]
-            A[i, j] += np.complex64(gain * q.conjugate() * phase * M[i, j] / np.sqrt(v))
-            B[i, j] += gain * F * (q.real**2 + q.imag**2)
-            T[i, j] += gain * F * weight * (q.real * p.real + q.imag * p.imag) / np.sqrt(v)
-
-
-@compiled
-def _prediction(
-    P: Spectrum,
-    sums: tuple[Spectrum, F8],
-    power: F4,
-    shift: tuple[Spectrum, Spectrum],
-    numbers: tuple[float, float, float],
-    nx: int,
-) -> float:
-    """Put F P̂ Â / B in place of P̂; the mean over frequencies of power (1 - F² |P̂|² / sigma² / B)."""
-    A, B = sums
-    rows, columns = shift
-    F, w, floor = numbers
-    white = power.size == 1
-    total = 0.0
-    for i in range(P.shape[0]):
-        for j in range(P.shape[1]):
-            v = 1.0 if white else np.float64(power[i, j])
-            q, _ = _floored(np.complex128(P[i, j]), v, floor)
-            phase = np.complex128(rows[i]) * columns[j]
-            b = B[i, j]
-            often = 1.0 if j == 0 or (nx % 2 == 0 and j == P.shape[1] - 1) else 2.0
-            total += often * v * (1.0 - F * F * w * (q.real**2 + q.imag**2) / b)
-            P[i, j] = np.complex64(F * q * np.sqrt(v) * phase.conjugate() * A[i, j] / b)
-    return float(total / (P.shape[0] * nx))

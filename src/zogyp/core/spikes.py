@@ -11,7 +11,7 @@ from math import erf, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.jit import compiled
+from zogyp.core.jit import compiled, inner
 from zogyp.core.meshes import MeshSurface, in_bands
 
 F4 = NDArray[np.float32]
@@ -94,18 +94,19 @@ def _grow(
         state[y, x] = 1
         waiting.append((y, x, seeds[k, 2]))
     while len(waiting) > 0:
-        y, x, s = waiting.pop()
+        y, x, known = waiting.pop()
+        s = np.float32(known)  # as where the seeds were found: another type would be compiled for
         for v in range(max(y - 1, 1), min(y + 2, ny - 1)):
             for u in range(max(x - 1, 1), min(x + 2, nx - 1)):
                 if data[v, u] > GROWN * s and _sharp(data, s, state, (v, u), shares, per_adu, GROWN):
                     state[v, u] = 1
-                    waiting.append((v, u, s))
+                    waiting.append((v, u, known))
 
 
-@compiled
+@inner
 def _sharp(
     data: F4,
-    sigma: float,
+    sigma: np.float32,
     state: NDArray[np.uint8],
     at: tuple[int, int],
     shares: NDArray[np.float64],

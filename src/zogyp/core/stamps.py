@@ -8,8 +8,9 @@ quintic weights of each axis. Drawing is linear in ``c``; its transpose is in `z
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from zogyp.core.jit import compiled, inner, loose
 
 F8 = NDArray[np.float64]
 F4 = NDArray[np.float32]
@@ -19,7 +20,7 @@ Real = NDArray[np.floating]  # in either precision
 SAME = 1e-12  # px by which two fractions of a pixel may differ and are one
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _bspline5(t: float, w: F8, d: F8) -> None:
     """Quintic B-spline weights ``w`` and their derivatives ``d`` for a fraction t in [0, 1)."""
     for i in range(6):
@@ -40,7 +41,7 @@ def _bspline5(t: float, w: F8, d: F8) -> None:
             d[i] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArray[np.int64]) -> None:
     """Weights of pixels -r..r of one axis: ``w``, ``d`` (2r+1, 6) from grid index ``first`` on."""
     told, last = -1.0, 0
@@ -63,7 +64,7 @@ def weights(r: int, shift: float, s: float, k: int, w: F8, d: F8, first: NDArray
             d[i, a] /= -s  # derivative by the star's position
 
 
-@njit(cache=True, nogil=True)
+@inner
 def mirror(i: int, k: int) -> int:
     if i < 0:
         i = -i
@@ -72,7 +73,7 @@ def mirror(i: int, k: int) -> int:
     return i
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@loose
 def combine(terms: Real, planes: Real, out: Real, reach: int) -> None:
     """``out = sum_j terms_j planes_j`` within ``reach`` grid points of the centre."""
     nj, k, _ = planes.shape
@@ -87,7 +88,7 @@ def combine(terms: Real, planes: Real, out: Real, reach: int) -> None:
                 row[x] += t * plane[x]
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@loose
 def rows(c: Real, w: Real, first: NDArray[np.int64], lo: int, hi: int, out: Real) -> None:
     """``out[i, x] = sum_a w[i, a] c[first[i] + a, x]`` for x in lo..hi."""
     k = c.shape[0]
@@ -108,7 +109,7 @@ def rows(c: Real, w: Real, first: NDArray[np.int64], lo: int, hi: int, out: Real
                     row[x] += v * line[x]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, int, int]:
     """Pixels ``j0 <= j < j1`` that share one set of weights, their indices ``m`` apart: the fast path.
 
@@ -128,7 +129,7 @@ def even_run(first: NDArray[np.int64], w: F8, s: float, k: int) -> tuple[int, in
     return j0, j1, m
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@loose
 def columns(t: Real, w: Real, first: NDArray[np.int64], run: tuple[int, int, int], out: Real) -> None:
     """``out[i, j] = sum_b t[i, first[j] + b] w[j, b]``."""
     k = t.shape[1]
@@ -158,13 +159,13 @@ def columns(t: Real, w: Real, first: NDArray[np.int64], run: tuple[int, int, int
             out[i, j] = v
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def limits(r: int, s: float, k: int) -> tuple[int, int, int]:
     reach = int(np.ceil((r + 1) / s)) + 4
     return reach, max(0, k // 2 - reach), min(k, k // 2 + reach + 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def draw(c: Real, dx: float, dy: float, s: float, r: int) -> Real:
     """Stamp (2r+1, 2r+1) of B-spline coefficients ``c`` displaced by (dx, dy) px."""
     k = c.shape[0]
@@ -180,7 +181,7 @@ def draw(c: Real, dx: float, dy: float, s: float, r: int) -> Real:
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def draw_gradient(c: Real, dx: float, dy: float, s: float, r: int) -> tuple[Real, Real, Real]:
     """The stamp of `draw` and its derivatives by dx and dy."""
     k = c.shape[0]
@@ -203,7 +204,7 @@ def draw_gradient(c: Real, dx: float, dy: float, s: float, r: int) -> tuple[Real
     return p, px, py
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def add_stars(
     image: F4, x: F8, y: F8, flux: F8, radius: NDArray[np.int64], terms: F8, planes: F8, s: float
 ) -> None:
@@ -227,7 +228,7 @@ def add_stars(
                 row[u] += f * line[u]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _solve3(a: F8, b: F8, n: int) -> bool:
     """Solve the leading n x n part of a symmetric positive system in place; False if singular."""
     for i in range(n):
@@ -245,7 +246,7 @@ def _solve3(a: F8, b: F8, n: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _normal_equations(
     residual: F4,
     variance: F4,
@@ -278,7 +279,7 @@ def _normal_equations(
     return a, b, chi2, n
 
 
-@njit(cache=True, nogil=True)
+@inner
 def fit_star(
     residual: F4, variance: F4, good: NDArray[np.bool_], star: F8, c: Real, s: float, how: F8, out: F8
 ) -> None:
@@ -316,7 +317,7 @@ def fit_star(
             row[u] -= now * new[u] - before * old[u]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def sweep(
     residual: F4, variance: F4, good: NDArray[np.bool_], stars: F8, terms: F8, planes: F8, s: float, how: F8
 ) -> F8:
@@ -332,7 +333,7 @@ def sweep(
     return out
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def cut_stamps(image: F4, x: F8, y: F8, r: int, fill: float) -> F4:
     """Stamps (n, 2r+1, 2r+1) around the nearest pixels; ``fill`` outside of the image."""
     ny, nx = image.shape

@@ -118,11 +118,12 @@ def fit_psf(
     q, r = np.linalg.qr(monomials)
     norm = np.sqrt(len(stars.x)) * np.sign(np.diag(r))
     terms, back = q * norm, r / norm[:, None]  # unit rms; monomials = terms @ back
-    solver = Solver(_groups(stars, np.ascontiguousarray(terms), grid, prior.fwhm), grid, prior)
+    first: F8 | None = None
     if start is not None and start.order <= order and start.sampling == grid.sampling:
-        earlier = np.zeros_like(solver.mean)
+        earlier = np.zeros((len(back), grid.k, grid.k))
         earlier[terms_within(start.order, order)] = start.coefficients
-        solver.deviation = np.tensordot(back, earlier, axes=1) - solver.mean
+        first = np.tensordot(back, earlier, axes=1)
+    solver = Solver(_groups(stars, np.ascontiguousarray(terms), grid, prior.fwhm), grid, prior, first)
     for _ in range(ROUNDS):
         solver.solve(steps)
         solver.judge()

@@ -92,28 +92,29 @@ def _fitted(moffat: Moffat, stars: StarStamps, grid: Grid, knots: F8) -> tuple[F
 
     profile = moffat.stamp(grid.k, grid.sampling)
     radius = _radius(grid.k, grid.sampling)
-    hats = [np.interp(radius, knots * moffat.fwhm, np.eye(knots.size)[i]) for i in range(knots.size)]
-    bumps = np.stack([drawn(profile * hat) for hat in hats], axis=-1)  # (stars, pixels, knots)
+    hats = (np.interp(radius, knots * moffat.fwhm, hat) for hat in np.eye(knots.size))
+    bumps = np.stack([drawn(profile * hat) for hat in hats])  # (knots, stars, pixels)
+    lines = bumps.reshape(knots.size, -1)
     base = drawn(profile)
     data = stars.data[best].reshape(best.size, -1).astype(np.float64)
     variance = stars.variance[best].reshape(best.size, -1).astype(np.float64)  # infinite: not to be used
     data = np.where(np.isfinite(variance), data, 0.0)
     factors = np.zeros(knots.size)
     noise = variance + (MODEL_ERROR * stars.flux[best][:, None] * base) ** 2
-    weight, normal = 1 / noise, np.eye(knots.size)
+    most, sigma = 1 / noise, np.sqrt(noise)
+    weight, normal = most, np.eye(knots.size)
     for i in range(ROUNDS):
-        model = base + bumps @ factors
+        model = base + (factors @ lines).reshape(base.shape)
         # what lies on one star, and not on the others, must not pass for its sky
         for _ in range(2 if i == 0 else 1):
             flux, sky = flux_and_sky(data, model, weight)
             share = (data - sky[:, None]) / flux[:, None] - model
-            off = np.abs(share - np.median(share, axis=0)) * np.abs(flux[:, None]) / np.sqrt(noise)
-            weight = np.where(off < CLIP, 1 / noise, 0.0)
+            off = np.abs(share - _medians(share)) * np.abs(flux[:, None]) / sigma
+            weight = np.where(off < CLIP, most, 0.0)
         left = data - sky[:, None] - flux[:, None] * base
-        design = bumps * flux[:, None, None]
-        normal = np.einsum("sp,spi,spj->ij", weight, design, design, optimize=True)
-        right = np.einsum("sp,spi,sp->i", weight, design, left, optimize=True)
-        factors = np.linalg.solve(normal + np.eye(knots.size) / LEEWAY**2, right)
+        normal = (lines * (weight * flux[:, None] ** 2).ravel()) @ lines.T
+        right = lines @ (weight * flux[:, None] * left).ravel()
+        factors[:] = np.linalg.solve(normal + np.eye(knots.size) / LEEWAY**2, right)
     return factors, float(factors @ normal @ factors)
 
 
@@ -121,3 +122,10 @@ def _radius(k: int, sampling: float) -> F8:
     p = (np.arange(k) - k // 2) * sampling
     result: F8 = np.hypot(p[:, None], p[None, :])
     return result
+
+
+def _medians(a: F8) -> F8:
+    """Of each column; numpy's own takes one column after the other, but sorts all of them at once."""
+    n = len(a)
+    middle: F8 = np.sort(a, axis=0)[(n - 1) // 2 : n // 2 + 1].mean(axis=0)
+    return middle

@@ -79,7 +79,8 @@ def fit_scene(
     stars = np.column_stack([sources.x, sources.y, sources.flux, radius, fit]).astype(np.float64)
     residual = like(data) if room is None else room
     np.copyto(residual, data)
-    add_stars(residual, stars[:, 0], stars[:, 1], -stars[:, 2], radius, terms, planes, psf.sampling)
+    x, y, flux = np.ascontiguousarray(stars[:, :3].T)
+    add_stars(residual, x, y, -flux, radius, terms, planes, psf.sampling)
     out = np.zeros((len(sources), 4))
     for i in range(sweeps):
         how = np.array([psf_error, 1.0, 0.5 if i == 0 else 0.2])
