@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
@@ -17,6 +19,7 @@ from zogyp.measure.noise import (
     mesh_table,
     quantum,
     sky_noise,
+    strips,
 )
 from zogyp.measure.robust import CHI2_MEDIAN, excess_variance, median, robust_sigma
 
@@ -288,3 +291,19 @@ def test_pixels_that_are_not_quantised_have_no_step():
     assert quantum(rng.normal(500, 20, 60_000).astype(np.float32)) == 0.0
     assert quantum(rng.normal(0, 1e-18, 60_000).astype(np.float32)) == 0.0
     assert quantum(np.full(1000, 3.0, np.float32)) == 0.0
+
+
+@pytest.mark.parametrize(
+    "shape", [(600, 700), (2048, 2048), (6000, 8000), (20480, 20480), (20000, 200_000), (300, 40_000)]
+)
+def test_a_large_image_is_told_by_strips_however_wide_it_is(shape):
+    ny, nx = shape
+    bands = strips(shape)
+    assert all(0 <= a < b <= ny for a, b in bands)
+    if len(bands) == 1:
+        assert bands == [(0, ny)] and (ny < 16 * 32 or nx * ny < 16_000_000)
+    else:
+        rows = [b - a for a, b in bands]
+        assert len(set(rows)) == 1 and rows[0] >= 32
+        assert all(b <= a for (_, b), (a, _) in pairwise(bands))
+        assert sum(rows) <= ny / 2  # less is looked at than there is

@@ -21,6 +21,7 @@ from zogyp.measure.robust import lower_sigma, robust_sigma
 _SECOND = np.array([1.0, -2.0, 1.0])
 _FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 STRIPS_PIXELS = 4_000_000
+LEAST_STRIP = 32  # rows
 MANY = 2_000_000  # pixels beyond which a fourth of them tells as well
 SMOOTHED = 1.0  # px, standard deviation of the Gaussian under which light is told from noise
 COLOURED = 0.03  # relative difference of two bands of the noise beyond which it is not white
@@ -235,8 +236,8 @@ def sky_noise(
 def strips(shape: tuple[int, int]) -> list[tuple[int, int]]:
     """Of a large image eight strips of rows (from, to), enough for any statistic of its noise; else all."""
     ny, nx = shape
-    height = STRIPS_PIXELS // (8 * nx)
-    if ny < 16 * height or height < 32:
+    height = max(STRIPS_PIXELS // (8 * nx), LEAST_STRIP)
+    if ny < 16 * height:
         return [(0, ny)]
     return [(int(y), int(y) + height) for y in np.linspace(0, ny - height, 8).astype(int)]
 
