@@ -75,20 +75,41 @@ def difference(
     Planes
         D, S, V (variance of S), F_S at every pixel; nothing is set to NaN yet.
     """
-    counted = options.noise
+    halves = halved(new, ref, matched, options)
+    return of_halves(*halves, matched, options, executor=executor, progress=progress)
+
+
+def halved(
+    new: Exposure, ref: Exposure, matched: Match, options: SubtractOptions
+) -> tuple[list[Half], Ledger]:
+    """All that `of_halves` needs: the pixels of the exposures may be let go of before."""
     ledger = Ledger(new, ref, matched)
-    halves = prepared(new, ref, matched, options, ledger)
-    work = _Work(*halves, matched, _astrometric(matched, options), counted.flux_ratio)
+    return [*prepared(new, ref, matched, options, ledger)], ledger
+
+
+def of_halves(
+    halves: list[Half],
+    ledger: Ledger,
+    matched: Match,
+    options: SubtractOptions,
+    *,
+    executor: Executor | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Planes:
+    """`difference` of exposures that are prepared; the list of the two halves is emptied on the way."""
+    counted = options.noise
+    new, ref = (half.exposure for half in halves)
+    work = _Work(halves[0], halves[1], matched, _astrometric(matched, options), counted.flux_ratio)
     plan = work.plan(options.tile)
-    outputs = {name: like(new.data) for name in ("D", "S", "V")}
+    outputs = {name: like(new.image.mask) for name in ("D", "S", "V")}
     for plane in outputs.values():
         plane[:] = 0
     numbers = tiles.run(
         plan, work, outputs, n_threads=options.n_threads, progress=progress, executor=executor
     )
     F_S, F_D = (tiles.Blend(new.image.shape, plan, numbers[name]) for name in ("F_S", "F_D"))
-    ledger.fill(work, halves)
-    del halves
+    ledger.fill(work, (work.new, work.ref))
+    halves.clear()
     work.forget_pixels()
     if options.background_match:
         unevenness = _match_background(outputs, F_D, work, options.background)

@@ -30,7 +30,7 @@ class Half:
     """One of the two images, ready to be cut into tiles."""
 
     pixels: Repaired
-    exposure: Exposure
+    exposure: Exposure  # without pixels of its own
     cut: float
     psf_noise: float
 
@@ -78,7 +78,7 @@ def _half(exposure: Exposure, pixels: Repaired, cut: float, counted: NoiseOption
         noise = float(np.sqrt(psf.variance.sum())) * psf.sampling
         _add_psf_variance(exposure, pixels.variance, pixels.pad)
     ledger.models(pixels)
-    return Half(pixels, exposure, cut, noise)
+    return Half(pixels, exposure.without_pixels(), cut, noise)
 
 
 def _leave_out(exposure: Exposure, pixels: Repaired, counted: NoiseOptions) -> None:

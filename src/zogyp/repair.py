@@ -51,9 +51,9 @@ def repair(
     counted as variance.
     """
     fluxes = _common_fluxes(new, ref, matched)
-    bad_n, bad_r = ~new.image.good, ~ref.image.good
     both = _saturated(new) & dilated(_saturated(ref), 5)
     either = (_saturated(new) | _saturated(ref)) & dilated(both, 15)
+    del both  # masks of large images are large, too
     pad = max(new.psf.size, ref.psf.size) // 2
     stars_n, stars_r = ((e.sources.x, e.sources.y, f) for e, f in zip((new, ref), fluxes, strict=True))
     ratio = matched.flux_ratio.grid(new.sources.x, new.sources.y)
@@ -61,9 +61,10 @@ def repair(
     ratio = matched.flux_ratio.grid(ref.sources.x, ref.sources.y)
     seen_r = (ref.sources.x, ref.sources.y, fluxes[1] / ratio)
     jobs = (
-        (new, bad_n | either, _with_hidden(new, stars_n, seen_r), pad, fill_error),
-        (ref, bad_r | either, _with_hidden(ref, stars_r, seen_n), pad, fill_error),
+        (new, ~new.image.good | either, _with_hidden(new, stars_n, seen_r), pad, fill_error),
+        (ref, ~ref.image.good | either, _with_hidden(ref, stars_r, seen_n), pad, fill_error),
     )
+    del either
     one, other = in_pairs(lambda job: _filled(*job), jobs, n_threads)
     return one, other
 
@@ -94,7 +95,7 @@ def _gone(exposure: Exposure) -> Bool:
     return dilated(~dilated(~empty, side), side)  # opened
 
 
-def _as_light(where: Bool, beside: FloatImage) -> FloatImage:
+def _as_light(where: Bool, beside: MaskImage) -> FloatImage:
     """1 where asked, else 0, kept where the plane ``beside`` is."""
     light: FloatImage = like(beside)
     np.copyto(light, where)
@@ -158,22 +159,24 @@ def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: f
     shape, inner = (ny + 2 * pad, nx + 2 * pad), np.s_[pad : pad + ny, pad : pad + nx]
     missing = np.ones(shape, dtype=np.bool_)
     data, variance = room(exposure.data, shape), room(exposure.data, shape)
-    for plane, values in ((missing, bad), (data, exposure.data), (variance, exposure.variance)):
-        plane[inner] = values
+    missing[inner], data[inner] = bad, exposure.data
     x, y = star_x + pad, star_y + pad
     near = dilated(missing, 2 * int(psf.size // 2) + 1)
     column = np.clip(np.round(x).astype(int), 0, shape[1] - 1)
     row = np.clip(np.round(y).astype(int), 0, shape[0] - 1)
     index = np.flatnonzero((flux > 0) & near[row, column])
-    model = like(data)
+    del near
+    model = variance  # lent, until the variance comes
     model[:] = 0
     terms = np.ascontiguousarray(psf.terms(star_x[index], star_y[index]).T)
     radius = star_radii(psf, flux, exposure.sigma)[index]
     planes = psf.coefficients / psf.total
     add_stars(model, x[index], y[index], flux[index], radius, terms, planes, psf.sampling)
     holes = np.nonzero(missing)
+    del missing
     fill = model[holes]
     data[holes] = fill
+    variance[inner] = exposure.variance
     hole_y, hole_x = (a.astype(np.float64) - pad for a in holes)
     sky = exposure.noise.sigma.at(hole_x, hole_y).astype(np.float32)
     variance[holes] = sky**2 + (fill_error * fill) ** 2
@@ -198,11 +201,11 @@ def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskIma
         if not bad.any():
             continue
         width = fwhm / 2.355 / np.sqrt(2)
-        unjudged = bad | (gaussian(_as_light(bad, exposure.data), width, 3.0) > UNJUDGED)
+        unjudged = bad | (gaussian(_as_light(bad, mask), width, 3.0) > UNJUDGED)
         # what was cut by the end of the coverage, galaxies above all, is filled in less well than a hole
         gone = _gone(exposure)
         if gone.any():
-            unjudged |= gaussian(_as_light(gone, exposure.data), width, 3.0) > UNCOVERED
+            unjudged |= gaussian(_as_light(gone, mask), width, 3.0) > UNCOVERED
         # a single sharp pixel is filled so well that it tells nearby only
         single = has(exposure.image.mask, Flag.COSMIC_RAY)
         touched = dilated(bad & ~single, 2 * reach + 1)

@@ -14,7 +14,7 @@ import numpy as np
 from zogyp.core.planes import Store, has, marked
 from zogyp.core.threads import in_pairs
 from zogyp.crossmatch import cross_match
-from zogyp.differencing import Planes, difference, significance
+from zogyp.differencing import Planes, halved, of_halves, significance
 from zogyp.errors import OptionError
 from zogyp.fluxscale import Match, match
 from zogyp.image import Flag, Image
@@ -77,7 +77,7 @@ def subtract(
     StarsError
         Too few stars to measure a PSF or the flux ratio, and none given.
     """
-    return worked_out(new, ref, options, executor=executor, progress=progress)[0]
+    return worked_out(new, ref, options, executor=executor, progress=progress, spend=True)[0]
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,9 @@ def worked_out(
     *,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    spend: bool = False,
 ) -> tuple[Subtraction, Evidence]:
-    """`subtract`, and the evidence beside the result."""
+    """`subtract`, and the evidence beside the result; to ``spend`` its pixels saves four planes of memory."""
     watch = Stopwatch(progress)
     known = ref if isinstance(ref, Reference) else None
     with watch.stage("read", 0.0):
@@ -147,34 +148,42 @@ def worked_out(
     with watch.stage("align", 0.05):
         pair = bring_together(image_n, image_r, options, None if known is None else known.look)
     with watch.stage("measure", 0.2):
-        exposure_n, exposure_r = _measure_both(pair, options, known)
+        exposures = [*_measure_both(pair, options, known)]
+    alignment, notes = _alignment(pair), pair.notes
+    del pair  # and with it the pixels that it holds
     with watch.stage("match", 0.55):
-        matched = match(exposure_n, exposure_r, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
+        matched = match(*exposures, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
     with watch.stage("subtract", 0.58):
-        exposure_n, exposure_r, matched, planes = _subtracted(
-            (exposure_n, exposure_r),
+        matched, planes = _subtracted(
+            exposures,
             matched,
             options,
             executor,
             lambda done: watch.tell("subtract", 0.58 + 0.3 * done),
+            spend,
         )
     with watch.stage("transients", 0.9):
+        exposure_n, exposure_r = exposures
         evidence = Evidence(exposure_n, exposure_r, matched, planes)
         result = _judge(evidence, options)
     summary = summarise(result, (exposure_n, exposure_r), matched, planes, options, watch)
-    summary |= {"alignment": _alignment(pair), "notes": [*pair.notes, *summary["notes"]]}
+    summary |= {"alignment": alignment, "notes": [*notes, *summary["notes"]]}
     watch.tell("done", 1.0)
     return replace(result, summary=summary), evidence
 
 
 def _subtracted(
-    exposures: tuple[Exposure, Exposure],
+    exposures: list[Exposure],
     matched: Match,
     options: SubtractOptions,
     executor: Executor | None,
     progress: Callable[[float], None],
-) -> tuple[Exposure, Exposure, Match, Planes]:
-    """The planes of the difference; in a crowd by PSFs that differences by earlier ones have corrected."""
+    spend: bool,
+) -> tuple[Match, Planes]:
+    """The planes of the difference; in a crowd by PSFs that differences by earlier ones have corrected.
+
+    The two ``exposures`` are replaced by those that it was made of, without their pixels if these are spent.
+    """
     new, ref = exposures
     crowds = new.crowded and ref.crowded and not (new.psf_given and ref.psf_given)
     rounds = CROWD_ROUNDS if crowds and options.psf_match else 0
@@ -183,10 +192,14 @@ def _subtracted(
         def told(done: float, i: int = i) -> None:
             progress((i + done) / (rounds + 1))
 
-        planes = difference(new, ref, matched, options, executor=executor, progress=told)
+        halves, ledger = halved(new, ref, matched, options)
+        if spend and i == rounds:
+            new, ref = new.without_pixels(), ref.without_pixels()
+        exposures[:] = new, ref
+        planes = of_halves(halves, ledger, matched, options, executor=executor, progress=told)
         if i < rounds:
             new, ref, matched = match_psfs(new, ref, matched, planes)
-    return new, ref, matched, planes
+    return matched, planes
 
 
 def _alignment(pair: Pair) -> dict[str, Any]:

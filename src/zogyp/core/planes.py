@@ -26,7 +26,7 @@ from zogyp.errors import OutputError
 HELD = 20  # planes of single precision that the largest of our tasks holds at a time
 SHARE = 0.75  # of the memory that is free, to be used where nobody set a limit
 WATCH = 0.02  # s between looks at how much memory is taken
-MORE = 1 << 28  # bytes by which the memory may grow until planes are let go of once more
+MORE = 1 << 28  # bytes of planes that may stay in memory whatever the limit
 CONTROL_GROUP = "/sys/fs/cgroup/memory.max"
 
 
@@ -105,17 +105,15 @@ class Store:
 
     def _watch(self) -> None:
         """Release planes whenever the process has grown beyond the limit, as long as there are any."""
-        allowed: float = self.limit
         while True:
             with self._lock:
                 if not self._maps:
                     self._watched = False
                     return
-            if resident_memory() > allowed:
+            whole, mapped = resident_memory()
+            # where it is not planes that take the memory, to release them all the time would not help
+            if whole > max(self.limit, whole - mapped + MORE):
                 self.release()
-                allowed = math.inf
-            # what is beyond the limit now is no plane of ours: to release again at once would not help
-            allowed = max(self.limit, min(allowed, resident_memory() + MORE))
             time.sleep(WATCH)
 
 
@@ -175,13 +173,13 @@ def marked(mask: NDArray[np.uint16], where: NDArray[np.bool_], bits: int) -> NDA
     return out
 
 
-def resident_memory() -> int:
-    """Memory that this process has now [bytes]; 0 where the system does not tell."""
+def resident_memory() -> tuple[int, int]:
+    """Memory that this process has now, and how much of it is of files [bytes]; 0 where nobody tells."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * mmap.PAGESIZE
+        pages = [int(n) for n in Path("/proc/self/statm").read_text().split()]
+    except (OSError, ValueError):
+        return 0, 0
+    return pages[1] * mmap.PAGESIZE, pages[2] * mmap.PAGESIZE
 
 
 def free_memory() -> int:

@@ -115,6 +115,11 @@ class Exposure:
         """Typical standard deviation of the sky [ADU]."""
         return self.noise.sigma.typical
 
+    def without_pixels(self) -> Exposure:
+        """The same for who needs what was measured, but neither ``data`` nor ``variance``."""
+        none = np.zeros((0, 0), np.float32)
+        return replace(self, data=none, variance=none)
+
 
 def measure(
     given: Image | FirstLook,
