@@ -5,6 +5,7 @@ Exit status: 0 done, 1 an error told in one line, 2 wrong usage, 130 interrupted
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -24,6 +25,7 @@ from zogyp.errors import ZogypError
 
 HELP = {"--help", "-h"}
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+GARBAGE = 100_000  # new objects until lost ones are looked for: libraries alone make a million that stay
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 # each command, and where the dataclass of its options is
@@ -101,6 +103,7 @@ def main(tokens: Sequence[str] | None = None) -> int:
     # before numpy comes: threads of its own for small matrices only keep ours from the cores
     for name in BLAS_THREADS:
         os.environ.setdefault(name, "1")
+    gc.set_threshold(GARBAGE)
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     try:
         with warnings.catch_warnings():

@@ -13,7 +13,6 @@ import numpy as np
 
 from zogyp.core.planes import Store, has, marked
 from zogyp.core.threads import in_pairs
-from zogyp.crossmatch import cross_match
 from zogyp.differencing import Planes, halved, of_halves, significance
 from zogyp.errors import OptionError
 from zogyp.fluxscale import Match, match
@@ -283,6 +282,8 @@ def _judge(evidence: Evidence, options: SubtractOptions) -> Subtraction:
     table = vet(table, (d, planes.V, mask), planes.kernels_at, (new, ref, matched), planes.fwhm)
     wanted = options.transients
     if wanted.catalog is not None:
+        from zogyp.crossmatch import cross_match  # only where asked
+
         radius = wanted.catalog_radius * planes.fwhm
         table = cross_match(table, wanted.catalog, wcs=new.image.wcs, name=new.image.name, radius=radius)
     ny, nx = new.image.shape

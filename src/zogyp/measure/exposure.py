@@ -12,6 +12,7 @@ from zogyp.core.meshes import MeshSurface
 from zogyp.core.morphology import dilated
 from zogyp.core.planes import copied
 from zogyp.core.psfmodel import PSF
+from zogyp.core.threads import bands
 from zogyp.errors import StarsError
 from zogyp.image import FloatImage, Image
 from zogyp.measure.background import sky_surface
@@ -269,7 +270,10 @@ def _sky_between_stars(scene: Scene, good: Bool, options: BackgroundOptions) -> 
     """Sky that is left when all stars are taken off with their wings: in crowded fields a better one."""
     rest = scene.residual
     limit = 4 * robust_sigma(sample(rest)[sample(good)])
-    loud = ~good | (rest > limit) | (rest < -limit)
+    loud = np.empty(good.shape, dtype=np.bool_)
+    for rows in bands(len(loud)):
+        np.greater(np.abs(rest[rows]), limit, out=loud[rows])
+        loud[rows] |= ~good[rows]
     return sky_surface(rest, dilated(loud, 5), options)
 
 
