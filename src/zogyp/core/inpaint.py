@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from zogyp.core.jit import compiled
 from zogyp.core.kernels import mirror
+from zogyp.core.planes import copied
 
 F4 = NDArray[np.float32]
 I4 = NDArray[np.int32]
@@ -45,7 +46,7 @@ def fill(data: F4, bad: NDArray[np.bool_]) -> F4:
     ndarray, float32, (ny, nx)
         Good pixels are as they were.
     """
-    out = np.array(data, dtype=np.float32, order="C")
+    out = copied(np.asarray(data, dtype=np.float32))
     state, queue, n = _rim(out, bad)
     if queue.size == 0:
         return out

@@ -270,9 +270,9 @@ def _good_variance(variance: F4, bad: NDArray[np.bool_] | None) -> F4:
         wrong |= bad
     if not wrong.any():
         return variance
-    filled = fill(variance, wrong)
-    lowest = filled.min(where=~wrong, initial=LARGEST)
-    return np.maximum(filled, np.float32(lowest if lowest < LARGEST else 0.0))  # a bent plate may dip below
+    filled, good = fill(variance, wrong), variance[~wrong]
+    filled[wrong] = np.maximum(filled[wrong], good.min() if good.size else 0)  # a bent plate may dip below
+    return filled
 
 
 @compiled

@@ -19,8 +19,8 @@ from zogyp.image import Flag, FloatImage, Image
 from zogyp.measure.background import sky_surface
 from zogyp.measure.crowd import is_crowd, sized_in_crowd
 from zogyp.measure.detection import find_sources
-from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, high_pass, quantum, sky_noise
-from zogyp.measure.robust import lower_sigma, of_sample, robust_sigma, sample
+from zogyp.measure.noise import SkyNoise, at_seeing, from_variance, quantum, single_sigma, sky_noise
+from zogyp.measure.robust import lower_sigma, of_sample, sample
 from zogyp.measure.sources import Sources, with_fixed_apertures
 from zogyp.options import BackgroundOptions, DetectOptions
 
@@ -89,12 +89,14 @@ def look(
     bad = ~image.good
     if bad.all():
         raise PixelError(image.name, "every pixel is bad or saturated", 0, bad.size)
-    data, level, noise = _sky(image, bad, background_options)
-    if image.resampled and image.variance is not None:  # single pixels do not show what counts for sources
-        noise = from_variance(image.variance, ~bad, data, image.gain)
-    sources, fwhm, crowded = _sources(data, bad, noise, detect, image)
-    if image.variance is not None:
-        noise = from_variance(image.variance, ~bad, data, image.gain)
+    data, level = _sky(image, bad, background_options)
+    given = None if image.variance is None else from_variance(image.variance, ~bad, data, image.gain)
+    if given is not None and image.resampled:  # single pixels do not show what counts for sources
+        noise = given
+    else:
+        noise = sky_noise(data, level, bad, fwhm=3.0, gain=image.gain, read_noise=image.read_noise)
+    sources, fwhm, crowded = _sources(data, bad, (noise, given or noise), detect)
+    noise = given or noise
     told = noise.sigma.typical
     if np.isfinite(fwhm) and not image.resampled and not _is_photon_noise(image, noise, level):
         noise = at_seeing(noise, data, bad, fwhm, image.gain is not None)
@@ -144,23 +146,22 @@ def _without_spikes(
 
 
 def _sources(
-    data: FloatImage, bad: Bool, noise: SkyNoise, detect: DetectOptions, image: Image
+    data: FloatImage, bad: Bool, noises: tuple[SkyNoise, SkyNoise], detect: DetectOptions
 ) -> tuple[Sources, float, bool]:
-    """Sources, the seeing, and whether the field is crowded."""
+    """Sources, the seeing, and whether the field is crowded; ``noises`` of single pixels, and as told."""
+    noise, told = noises
     sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect))
     if not np.isfinite(fwhm):
         return sources, fwhm, False
-    if _crowded(data, bad, noise, fwhm, image):
+    if _crowded(data, bad, told, fwhm):
         return *sized_in_crowd(data, bad, sources, fwhm), True
     if fwhm > BROAD:  # a filter of the seeing's width finds fainter stars, and one star in a ring of light
         sources, fwhm = with_fixed_apertures(data, bad, _detect(data, noise.sigma, bad, detect, fwhm))
     return sources, fwhm, False
 
 
-def _crowded(data: FloatImage, bad: Bool, noise: SkyNoise, fwhm: float, image: Image) -> bool:
+def _crowded(data: FloatImage, bad: Bool, noise: SkyNoise, fwhm: float) -> bool:
     """Whether the light of stars runs together, be the noise of pixels correlated or not."""
-    if image.variance is not None:
-        noise = from_variance(image.variance, ~bad, data, image.gain)
     if not is_crowd(data, bad, noise.sigma.typical, fwhm):
         return False
     return is_crowd(data, bad, at_seeing(noise, data, bad, fwhm, True).sigma.typical, fwhm)
@@ -223,14 +224,14 @@ def _plateau(data: FloatImage, good: Bool) -> float | None:
     return level
 
 
-def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, MeshSurface, SkyNoise]:
-    """Pixels without sky, the sky, its noise: twice, the second time with the sources masked."""
+def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImage, MeshSurface]:
+    """Pixels without sky, and the sky: twice, the second time with the sources masked."""
     data = copied(image.data)
     data[bad] = of_sample(np.median, data, ~bad)
     if float(data.max()) == float(data.min()):
         raise PixelError(image.name, "the image is constant", int((~bad).sum()), bad.size)
     level = sky_surface(data, bad, options)
-    sigma = of_sample(robust_sigma, high_pass(data, 3.0), ~bad)
+    sigma = single_sigma(data, bad)
     if not sigma > 0:
         raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
     covered = _covered(data, level, COVERED * sigma)
@@ -240,8 +241,7 @@ def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImag
     saturated = bad & ~has(image.mask, Flag.NO_DATA | Flag.BAD)
     data[saturated] = image.data[saturated]
     take_off(data, level)
-    noise = sky_noise(data, level, bad, fwhm=3.0, gain=image.gain, read_noise=image.read_noise)
-    return data, level, noise
+    return data, level
 
 
 def _covered(data: FloatImage, level: MeshSurface, limit: float) -> Bool:

@@ -15,7 +15,7 @@ from zogyp.core.morphology import dilated
 from zogyp.core.planes import like
 from zogyp.image import FloatImage
 from zogyp.measure.background import over_image, split_evenly
-from zogyp.measure.robust import lower_sigma, robust_sigma
+from zogyp.measure.robust import lower_sigma, of_sample, robust_sigma
 
 # second and fourth differences: no power at low frequencies, where stars have theirs
 _SECOND = np.array([1.0, -2.0, 1.0])
@@ -169,6 +169,13 @@ def high_pass(data: FloatImage, fwhm: float) -> FloatImage:
     """
     taps = _FOURTH if fwhm > 2.7 else _SECOND
     return separable(np.ascontiguousarray(data), (taps / np.sqrt((taps**2).sum())).astype(np.float32))
+
+
+def single_sigma(data: FloatImage, bad: NDArray[np.bool_]) -> float:
+    """Standard deviation of single pixels, sources and all, told by the highest frequencies."""
+    bands = strips(bad.shape)
+    part = data if len(bands) == 1 else np.concatenate([data[a:b] for a, b in bands])
+    return of_sample(robust_sigma, high_pass(part, 3.0), ~_apart(bad, bands))
 
 
 def sky_noise(
