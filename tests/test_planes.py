@@ -120,7 +120,7 @@ def test_bits_of_masks():
 def test_no_room_is_told_before_the_work(tmp_path):
     with pytest.raises(OutputError, match="--scratch"):
         store(tmp_path / "nowhere").empty(SHAPE)
-    with pytest.raises(OutputError, match="GB are needed"):
+    with pytest.raises(OutputError, match="a plane of 281474977 MB"):
         store(tmp_path).empty((1 << 24, 1 << 22))  # 280 TB
 
 

@@ -146,10 +146,11 @@ def worked_out(
         image_n, image_r = _opened_both(new, ref, options)
     with watch.stage("align", 0.05):
         pair = bring_together(image_n, image_r, options, None if known is None else known.look)
+    del image_n, image_r  # and with them the planes that nobody needs any more
     with watch.stage("measure", 0.2):
         exposures = [*_measure_both(pair, options, known)]
     alignment, notes = _alignment(pair), pair.notes
-    del pair  # and with it the pixels that it holds
+    del pair
     with watch.stage("match", 0.55):
         matched = match(*exposures, flux_ratio=options.flux_ratio, flux_order=options.flux_order)
     with watch.stage("subtract", 0.58):

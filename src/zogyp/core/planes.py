@@ -74,7 +74,8 @@ class Store:
                 _reserve(file.fileno(), size)
                 mapped = _Map(file.fileno(), size)
         except OSError as error:
-            reason = f"{error.strerror or error}; {size / 1e9:.1f} GB are needed (see --memory, --scratch)"
+            needed = f"a plane of {size / 1e6:.0f} MB is to be kept there (see --memory, --scratch)"
+            reason = f"{error.strerror or error}; {needed}"
             raise OutputError(self.folder, reason) from error
         mapped.store = self
         with self._lock:
