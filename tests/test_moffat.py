@@ -87,3 +87,11 @@ def test_fit_recovers_a_profile(sampling):
 def test_fit_falls_back_to_its_guess():
     flat = np.ones((21, 21)) + np.random.default_rng(1).normal(0, 1e-3, (21, 21))
     assert fit_moffat(flat, 1.0, 3.0) == Moffat(3.0)
+
+
+@pytest.mark.parametrize("guess", [1.5, 3.0, 4.0, 6.0, 8.0])
+def test_a_single_pixel_gives_the_guess_and_no_warning(guess):
+    """The PSF of D where all but the peak is cut: the search once went to 1e-43 px."""
+    values = np.zeros((57, 57))
+    values[28, 28] = 1.0
+    assert fit_moffat(values, 1.0, guess) == Moffat(guess)

@@ -11,6 +11,7 @@ from scipy.optimize import least_squares
 F8 = NDArray[np.float64]
 # three-point Gauss-Legendre rule over a pixel
 _OFFSETS = (-0.3872983346207417, 0.0, 0.3872983346207417)
+FAR = 3.0  # in ln fwhm: widths beyond it are not tried, and much nearer ones not believed
 STEEPEST = 8.0  # beta; nearly a Gaussian
 _SHARES = (5 / 18, 8 / 18, 5 / 18)
 
@@ -63,8 +64,11 @@ def fit_moffat(values: F8, sampling: float, fwhm: float) -> Moffat:
     core = values[k // 2 - h : k // 2 + h + 1, k // 2 - h : k // 2 + h + 1]
     core = core / core.max()
 
+    def near(p: F8) -> F8:  # a step too far would leave no light at all
+        return np.append(np.clip(p[:1], np.log(fwhm) - FAR, np.log(fwhm) + FAR), p[1:])
+
     def residual(p: F8) -> F8:
-        s = moffat_from(p).stamp(2 * h + 1, sampling, p[5], p[6])
+        s = moffat_from(near(p)).stamp(2 * h + 1, sampling, p[5], p[6])
         out: F8 = (np.exp(p[4]) * s / s.max() - core).ravel()
         return out
 
@@ -73,5 +77,5 @@ def fit_moffat(values: F8, sampling: float, fwhm: float) -> Moffat:
         p = least_squares(residual, start, max_nfev=60).x
     except ValueError:
         return Moffat(fwhm)
-    m = moffat_from(p)
+    m = moffat_from(near(p))
     return m if 0.3 * fwhm < m.fwhm < 3 * fwhm else Moffat(fwhm)
