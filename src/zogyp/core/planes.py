@@ -26,7 +26,7 @@ from zogyp.errors import OutputError
 HELD = 20  # planes of single precision that the largest of our tasks holds at a time
 SHARE = 0.75  # of the memory that is free, to be used where nobody set a limit
 WATCH = 0.02  # s between looks at how much memory is taken
-EARLY = 0.8  # of the limit at which planes are let go of: before the next look more may be taken
+EARLY = 0.6  # of the limit at which planes are let go of: until that is done, more is taken
 MORE = 1 << 28  # bytes of planes that may stay in memory whatever the limit
 CONTROL_GROUP = "/sys/fs/cgroup/memory.max"
 
