@@ -189,7 +189,7 @@ class Scaled:
 
 def stamps(psf: PSF) -> Callable[[float, float], F8]:
     """`PSF.at`, with what is the same at all places done once."""
-    w = psf._weights(psf.size, 0.0)
+    w = psf.evaluation(psf.size, 0.0)
     planes = w @ psf.coefficients @ w.T
 
     def at(x: float, y: float) -> F8:

@@ -102,7 +102,7 @@ class PSF:
     @cached_property
     def total(self) -> float:
         """Sum of the basis' constant term over image pixels."""
-        w = self._weights(self.size, 0.0)
+        w = self.evaluation(self.size, 0.0)
         return float((w @ self.coefficients[0] @ w.T).sum())
 
     def terms(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,14 +128,14 @@ class PSF:
         the sum is that of the whole undisplaced model, so a smaller ``size`` cuts flux.
         """
         c = np.tensordot(self.terms(np.array([x]), np.array([y]))[:, 0], self.coefficients, axes=1)
-        wx = self._weights(self.size, dx)
-        wy = self._weights(self.size, dy)
-        w0 = wx if dx == 0 else self._weights(self.size, 0.0)
+        wx = self.evaluation(self.size, dx)
+        wy = self.evaluation(self.size, dy)
+        w0 = wx if dx == 0 else self.evaluation(self.size, 0.0)
         total = (w0 @ c @ w0.T).sum()
         stamp = wy @ c @ wx.T / total
         return stamp if size is None else _fit_size(stamp, size)
 
-    def _weights(self, n: int, shift: float) -> NDArray[np.float64]:
+    def evaluation(self, n: int, shift: float) -> NDArray[np.float64]:
         """Matrix (n, k) that evaluates a row of B-spline coefficients at n pixels."""
         k = self.basis.shape[-1]
         position = (np.arange(n) - n // 2 - shift) / self.sampling + k // 2
@@ -155,7 +155,7 @@ class PSF:
 def fwhm_of(psf: PSF) -> float:
     """Full width at half maximum [px] at the origin, from the area above half of the peak."""
     fine = (np.arange(FINE) - FINE // 2) / FINE
-    weights = np.concatenate([psf._weights(psf.size, shift) for shift in fine])
+    weights = np.concatenate([psf.evaluation(psf.size, shift) for shift in fine])
     values = weights @ psf.coefficients[0] @ weights.T  # at the origin the constant term is all
     area = float((values > 0.5 * values.max()).sum()) / FINE**2
     return float(2 * np.sqrt(area / np.pi))
