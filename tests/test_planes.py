@@ -14,7 +14,8 @@ import pytest
 import zogyp
 from zogyp import SubtractOptions
 from zogyp.core import planes
-from zogyp.core.planes import Store, copied, has, kept_in, like, marked, resident_memory, room
+from zogyp.core.masks import has, marked
+from zogyp.core.planes import Store, copied, kept_in, like, resident_memory, room
 from zogyp.errors import OptionError, OutputError
 from zogyp.image import UNUSABLE, Flag, Image
 from zogyp.simulate import simulate, write_pair

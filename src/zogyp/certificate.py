@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zogyp.core.masks import has
 from zogyp.core.morphology import dilated
 from zogyp.core.peaks import expected_peaks, independent
-from zogyp.core.planes import has
 from zogyp.image import Flag, FloatImage
 from zogyp.measure.exposure import Exposure
 from zogyp.measure.noise import strips

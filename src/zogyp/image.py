@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.planes import has
+from zogyp.core.masks import has
 from zogyp.core.psfmodel import PSF
 
 FloatImage = NDArray[np.float32]

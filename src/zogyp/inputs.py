@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from zogyp import companions, io
-from zogyp.core.planes import Store, marked
+from zogyp.core.masks import marked
+from zogyp.core.planes import Store
 from zogyp.errors import HeaderError, PixelError, ShapeError
 from zogyp.image import UNUSABLE, Flag, FloatImage, Image
 from zogyp.options import InputOptions

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from zogyp.core.filters import gaussian
+from zogyp.core.masks import has, marked
 from zogyp.core.morphology import dilated
-from zogyp.core.planes import has, like, marked, room
+from zogyp.core.planes import like, room
 from zogyp.core.stamps import add_stars
 from zogyp.core.threads import in_pairs
 from zogyp.fluxscale import Match

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from zogyp.core.planes import Store, has, marked
+from zogyp.core.masks import has, marked
+from zogyp.core.planes import Store
 from zogyp.core.threads import in_pairs
 from zogyp.differencing import Planes, halved, of_halves, significance
 from zogyp.errors import OptionError

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from zogyp.core import zogy
 from zogyp.core.fourier import embed, fast_length, inverse
 from zogyp.core.hypotheses import NAMES, Likelihoods, Shapes, compare, shapes
-from zogyp.core.planes import has
+from zogyp.core.masks import has
 from zogyp.core.stamps import cut_stamps
 from zogyp.fluxscale import Match
 from zogyp.image import Flag, FloatImage, MaskImage

@@ -20,7 +20,6 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from zogyp.core.threads import bands
 from zogyp.errors import OutputError
 
 HELD = 20  # planes of single precision that the largest of our tasks holds at a time
@@ -155,24 +154,6 @@ def kept_in(plane: NDArray[Any]) -> Store | None:
     while isinstance(base, np.ndarray):
         base = base.base
     return base.store if isinstance(base, _Map) else None
-
-
-def has(mask: NDArray[np.uint16], bits: int) -> NDArray[np.bool_]:
-    """Where a mask has one of the bits."""
-    out = like(mask, np.bool_)
-    for rows in bands(len(mask)):
-        np.not_equal(mask[rows] & np.uint16(bits), 0, out=out[rows])
-    return out
-
-
-def marked(mask: NDArray[np.uint16], where: NDArray[np.bool_], bits: int) -> NDArray[np.uint16]:
-    """The mask with more bits where asked; itself where that is nowhere."""
-    if not where.any():
-        return mask
-    out = like(mask, np.uint16)
-    for rows in bands(len(mask)):
-        np.bitwise_or(mask[rows], where[rows] * np.uint16(bits), out=out[rows])
-    return out
 
 
 def resident_memory() -> tuple[int, int]:

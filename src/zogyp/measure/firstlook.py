@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from zogyp.core.counting import extremes, histogram
 from zogyp.core.filters import filter_row
 from zogyp.core.jit import compiled
+from zogyp.core.masks import has, marked
 from zogyp.core.meshes import MeshSurface, in_bands
 from zogyp.core.morphology import dilated
-from zogyp.core.planes import copied, has, marked
+from zogyp.core.planes import copied
 from zogyp.core.spikes import spikes
 from zogyp.errors import PixelError
 from zogyp.image import Flag, FloatImage, Image
