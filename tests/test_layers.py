@@ -85,6 +85,7 @@ LAYERS = (
         "cli_output",
         "cli_phot",
         "demo",
+        "process",
         "compat",
         "zip",
         "spali2",

@@ -34,6 +34,14 @@ def test_a_grown_mask_is_that_of_a_maximum_filter(shape, side, border, share, se
     np.testing.assert_array_equal(dilated(mask, side, border=border), expected)
 
 
+def test_a_grown_mask_wider_than_what_is_looked_at_together(shape=(9, 1100)):
+    mask = np.random.default_rng(5).random(shape) < 0.003  # marks on both sides of the borders of blocks
+    mask[4, [255, 511, 512, 768]] = True
+    for side in (3, 31, 601):
+        expected = maximum_filter(mask.view(np.uint8), side, mode="constant") > 0
+        np.testing.assert_array_equal(dilated(mask, side), expected)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_filters_are_those_of_scipy(shape):
     data = noise(shape)

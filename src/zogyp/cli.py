@@ -5,7 +5,6 @@ Exit status: 0 done, 1 an error told in one line, 2 wrong usage, 130 interrupted
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 import traceback
@@ -22,10 +21,9 @@ from zogyp.cli_commands import PLAIN, Common, align, coadd, demo, info, psf, sim
 from zogyp.cli_efficiency import efficiency
 from zogyp.cli_phot import phot
 from zogyp.errors import ZogypError
+from zogyp.process import settle
 
 HELP = {"--help", "-h"}
-BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-GARBAGE = 100_000  # new objects until lost ones are looked for: libraries alone make a million that stay
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 # each command, and where the dataclass of its options is
@@ -100,10 +98,7 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    # before numpy comes: threads of its own for small matrices only keep ours from the cores
-    for name in BLAS_THREADS:
-        os.environ.setdefault(name, "1")
-    gc.set_threshold(GARBAGE)
+    settle()
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     try:
         with warnings.catch_warnings():

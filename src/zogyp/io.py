@@ -24,6 +24,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from zogyp import companions
+from zogyp.core.masks import mark_from, without_values
 from zogyp.core.planes import Store, like
 from zogyp.errors import InputError, OutputError, PixelError
 from zogyp.fitsbytes import Plane, put
@@ -86,11 +87,9 @@ def read_into(
     notes += found.notes + planes.notes + ([note] if note else [])
     if dropped:
         notes.append(f"{dropped} cards of the header cannot be read and were left out")
-    mask = like(data, np.uint16)
-    mask[:] = 0
     image = Image(
         data=data,
-        mask=mask,
+        mask=like(data, np.uint16),  # to be filled
         variance=planes.variance if store is None or planes.variance is None else store.kept(planes.variance),
         wcs=wcs,
         header=header,
@@ -144,32 +143,25 @@ def _flagged(image: Image, planes: companions.Companions, *, trusted: bool) -> I
     A saturation level of the header that condemns more than half of the image is not ``trusted``.
     """
     data, mask, bad = image.data, image.mask, planes.bad
-    no_data = np.isfinite(data)
-    np.logical_not(no_data, out=no_data)  # in place: images are large
-    if no_data.any():
-        data[no_data] = np.nan
-        if planes.flags is None:
-            mask[no_data] |= np.uint16(Flag.NO_DATA)
-        else:  # bad pixels were written as NaN: that alone does not make them a border of the coverage
-            mask[no_data & ((planes.flags & np.uint16(Flag.BAD)) == 0)] |= np.uint16(Flag.NO_DATA)
-    if planes.flags is not None:
-        mask |= planes.flags
-    low, high = np.fmin.reduce(data, axis=None), np.fmax.reduce(data, axis=None)
-    n_good = data.size - int(np.count_nonzero(no_data))
+    n_good, low, high = without_values(data, np.uint16(Flag.NO_DATA), mask)
     if n_good == 0:
         raise PixelError(image.name, "no pixel has a value: all are NaN, blank or infinite", 0, data.size)
     if low == high:
         raise PixelError(image.name, f"constant image: every pixel is {low:g}", n_good, data.size)
+    if planes.flags is not None:
+        # bad pixels were written as NaN: that alone does not make them a border of the coverage
+        mask[planes.flags & np.uint16(Flag.BAD) != 0] = 0
+        mask |= planes.flags
     if image.saturation is not None and high >= image.saturation:
-        saturated = data >= np.float32(image.saturation)
-        if np.count_nonzero(saturated) > n_good / 2 and not trusted:
+        level = np.float32(image.saturation)
+        if np.count_nonzero(data >= level) > n_good / 2 and not trusted:
             note = f"the header's saturation {image.saturation:g} would condemn most pixels: ignored"
             image = replace(image, saturation=None, notes=(*image.notes, note))
         else:
-            mask[saturated] |= np.uint16(Flag.SATURATED)
+            mark_from(data, level, np.uint16(Flag.SATURATED), mask)
     if bad is not None:
         mask[bad] |= np.uint16(Flag.BAD)
-    if not np.any(mask == 0):
+    if mask.all():
         raise PixelError(image.name, "every pixel is bad, saturated or without a value", 0, data.size)
     return image
 

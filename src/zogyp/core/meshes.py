@@ -9,18 +9,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.jit import compiled, inner
+from zogyp.core.jit import compiled, inner, loose
 from zogyp.core.threads import bands
 
 Plane = NDArray[np.float32]
 F8 = NDArray[np.float64]
+I4 = NDArray[np.int32]
 Bool = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # rows from, to, columns from, to
 
 LATTICE = 64  # points along each axis that tell what is typical
-BINS = 2048  # of a mesh's histogram
+BINS = 1024  # of a mesh's histogram
 MAD_TO_SIGMA = 1.482602218505602
-MANY = 4096  # pixels of a mesh beyond which a sixteenth of them sets the bins
+ENOUGH = 1024  # pixels of a mesh that set the bins
 FIRST_CLIP, CLIP = 2.0, 3.0  # standard deviations: about the mean, then about the median
 CLIPS = 2  # times about the mean
 WIDTH = 5.0  # standard deviations to either side that the histogram holds
@@ -189,7 +190,7 @@ def _evaluate_at(
 def modes(data: Plane, bad: Bool, mesh: tuple[int, int], table: F8) -> None:
     """Fill ``table`` with the sky of each mesh: the mode of its clipped values; NaN where few are usable."""
     height, width = mesh
-    values, counts = np.empty(height * width, np.float32), np.empty(BINS, np.int64)
+    values, counts = np.empty(height * width, np.float32), np.empty(BINS + 3, np.int32)
     ny, nx = data.shape
     for j in range(table.shape[0]):
         for i in range(table.shape[1]):
@@ -199,7 +200,7 @@ def modes(data: Plane, bad: Bool, mesh: tuple[int, int], table: F8) -> None:
             if step > 0:
                 n, _ = _tally(data, bad, box, low, step, counts)
                 if n >= GOOD_SHARE * (box[1] - box[0]) * (box[3] - box[2]):
-                    table[j, i] = low + step * (_mode(counts) + 0.5)
+                    table[j, i] = low + step * (_mode(counts[1:-2]) + 0.5)
             elif step == 0:
                 table[j, i] = low
 
@@ -211,7 +212,7 @@ def _range(data: Plane, bad: Bool, box: Box, values: Plane) -> tuple[float, floa
     A width of 0 tells that all are alike, a negative one that none is usable.
     """
     top, bottom, left, right = box
-    skip = 4 if (bottom - top) * (right - left) > MANY else 1
+    skip = max(int(np.sqrt((bottom - top) * (right - left) / ENOUGH)), 1)
     n = 0
     for y in range(top, bottom, skip):
         for x in range(left, right, skip):
@@ -246,29 +247,29 @@ def _moments(values: Plane, low: float, high: float) -> tuple[float, float]:
 
 
 @inner
-def _tally(
-    data: Plane, bad: Bool, box: Box, low: float, step: float, counts: NDArray[np.int64]
-) -> tuple[int, int]:
-    """Fill the histogram of a mesh's usable pixels; their number, and how many lie below it."""
+def _tally(data: Plane, bad: Bool, box: Box, low: float, step: float, counts: I4) -> tuple[int, int]:
+    """Fill the histogram of a mesh's usable pixels; their number, and how many lie below it.
+
+    In ``counts``, of BINS + 3, come what lies below, the bins, what lies above, and the unusable.
+    """
     top, bottom, left, right = box
     counts[:] = 0
-    n, below = 0, 0
-    scale = 1 / step
+    bins = np.empty(right - left, np.int32)
+    scale, above, unusable = 1 / step, BINS + 1.0, np.int32(BINS + 2)
     for y in range(top, bottom):
-        values, unusable = data[y, left:right], bad[y, left:right]
-        for x in range(values.size):
-            if not unusable[x]:
-                n += 1
-                b = (values[x] - low) * scale
-                if b < 0:
-                    below += 1
-                elif b < counts.size:
-                    counts[int(b)] += 1
-    return n, below
+        values, lost = data[y, left:right], bad[y, left:right]
+        for x in range(bins.size):  # many at a time, unlike what follows
+            b = (values[x] - low) * scale + 1
+            b = b if b > 0 else 0.0
+            b = b if b < above else above
+            bins[x] = unusable if lost[x] else np.int32(b)
+        for x in range(bins.size):
+            counts[bins[x]] += 1
+    return (bottom - top) * (right - left) - counts[unusable], counts[0]
 
 
 @inner
-def _mode(counts: NDArray[np.int64]) -> float:
+def _mode(counts: I4) -> float:
     """Mode [bins] of a sky, 2.5 median - 1.5 mean after clipping; the median where sources skew it."""
     # a plain 0 is a type of its own, which all would be compiled for once more
     first, last = min(counts.size, 0), counts.size
@@ -287,21 +288,22 @@ def _mode(counts: NDArray[np.int64]) -> float:
     return 2.5 * median - 1.5 * mean if abs(mean - median) < SKEWED * sigma else median
 
 
-@inner
-def _binned(counts: NDArray[np.int64], first: int, last: int) -> tuple[int, float, float]:
+@loose
+def _binned(counts: I4, first: int, last: int) -> tuple[int, float, float]:
     """Number, mean and standard deviation [bins] of what a part of a histogram holds."""
     n, total, square = 0, 0.0, 0.0
     for b in range(first, last):
+        light = counts[b] * float(b)
         n += counts[b]
-        total += counts[b] * float(b)
-        square += counts[b] * float(b) * b
+        total += light
+        square += light * b
     if n == 0:
         return 0, 0.0, 0.0
     return n, total / n, np.sqrt(max(square / n - (total / n) ** 2, 0.0))
 
 
 @compiled
-def _median(counts: NDArray[np.int64], first: int, last: int, half: float) -> float:
+def _median(counts: I4, first: int, last: int, half: float) -> float:
     """Place [bins] below which ``half`` of a histogram's entries lie; the middle of bin b is b."""
     below = 0
     for b in range(first, last):
@@ -328,7 +330,7 @@ def clipped_means(
         tallest = max(tallest, rows[j + 1] - rows[j])
     for i in range(table.shape[1]):
         widest = max(widest, columns[i + 1] - columns[i])
-    values, counts = np.empty(tallest * widest, np.float32), np.empty(BINS, np.int64)
+    values, counts = np.empty(tallest * widest, np.float32), np.empty(BINS + 3, np.int32)
     for j in range(table.shape[0]):
         for i in range(table.shape[1]):
             box = (rows[j], rows[j + 1], columns[i], columns[i + 1])
@@ -337,11 +339,11 @@ def clipped_means(
             n, below = _tally(plane, bad, box, low, abs(step) + (step == 0), counts)
             count[j, i] = n
             if step > 0:
-                table[j, i] = low + step * (_clipped_mean(counts, n, below) + 0.5)
+                table[j, i] = low + step * (_clipped_mean(counts[1:-2], n, below) + 0.5)
 
 
 @inner
-def _clipped_mean(counts: NDArray[np.int64], n: int, below: int) -> float:
+def _clipped_mean(counts: I4, n: int, below: int) -> float:
     """Mean [bins] of what lies within three robust sigma of the median of n values, some of them below."""
     centre = _median(counts, min(n, 0), counts.size, 0.5 * n - below)
     middle = min(max(int(centre + 0.5), 0), counts.size - 1)

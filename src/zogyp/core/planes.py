@@ -20,6 +20,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from zogyp.core.heap import return_freed
 from zogyp.errors import OutputError
 
 HELD = 20  # planes of single precision that the largest of our tasks holds at a time
@@ -81,6 +82,7 @@ class Store:
             self._maps.add(mapped)
             if not self._watched:
                 self._watched = True
+                return_freed()
                 threading.Thread(target=self._watch, name="zogyp-memory", daemon=True).start()
         return np.ndarray(shape, dtype, buffer=mapped)
 

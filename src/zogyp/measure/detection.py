@@ -114,13 +114,26 @@ def _sources(x: I4, y: I4, height: FloatImage, rises: float) -> tuple[I4, Bool]:
     """Number of the source of each pixel, and of each source whether it shares its island."""
     links = islands.neighbours(x, y)
     island, total = islands.islands(x, y, height, links)
-    order = islands.downwards(island, np.argsort(-height, kind="stable"))
+    order = islands.downwards(island, _falling(height))
     limits = (CONTRAST * total[island], rises, LEAST_SUMMIT)
     summit = islands.basins(x, y, height, links, order, limits)
-    names, source = np.unique(summit, return_inverse=True)
-    home = island[names]
+    is_summit = np.zeros(x.size, np.bool_)
+    is_summit[summit] = True
+    number = np.cumsum(is_summit, dtype=np.int32) - 1
+    home = island[is_summit]
     shared = np.bincount(home, minlength=x.size)[home] > 1
-    return source.astype(np.int32), shared
+    return number[summit], shared
+
+
+def _falling(height: FloatImage) -> NDArray[np.int64]:
+    """Indices of positive heights from the highest down, equal ones in their order.
+
+    Whole numbers that hold both, bits of a positive number rising with it, are sorted several times faster.
+    """
+    key = np.arange(height.size, dtype=np.uint64)
+    key |= (~height.view(np.uint32)).astype(np.uint64) << np.uint64(32)
+    key.sort()
+    return (key & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def sharp(data: FloatImage, unit: NDArray[np.float64], x: NDArray[np.int64], y: NDArray[np.int64]) -> Bool:

@@ -208,17 +208,17 @@ def local_size(sources: Sources, shape: tuple[int, int], at: Sources | None = No
 
 def _alone(sources: Sources, chosen: NDArray[np.intp], fwhm: float) -> Bool:
     """Within 2.5 FWHM no neighbour brighter than a fifth; within 6 none saturated or five times brighter."""
-    tree = cKDTree(np.column_stack([sources.x, sources.y]))
+    if not chosen.size:
+        return np.zeros(0, dtype=bool)
+    places = np.column_stack([sources.x, sources.y])
+    near = cKDTree(places).query_ball_point(places[chosen], 6 * fwhm)
+    who = np.repeat(np.arange(chosen.size), [len(some) for some in near])
+    one, other = chosen[who], np.array([j for some in near for j in some], dtype=np.intp)
+    close = np.hypot(*(places[one] - places[other]).T) < 2.5 * fwhm
+    brighter = sources.flux[other] > np.where(close, 0.2, 5.0) * sources.flux[one]
+    disturbed = (sources.saturated[other] | brighter) & (one != other)
     alone = np.ones(chosen.size, dtype=bool)
-    for n, i in enumerate(chosen):
-        for j in tree.query_ball_point((sources.x[i], sources.y[i]), 6 * fwhm):
-            if j == i:
-                continue
-            near = np.hypot(sources.x[i] - sources.x[j], sources.y[i] - sources.y[j]) < 2.5 * fwhm
-            limit = 0.2 if near else 5.0
-            if sources.saturated[j] or sources.flux[j] > limit * sources.flux[i]:
-                alone[n] = False
-                break
+    alone[who[disturbed]] = False
     return alone
 
 
