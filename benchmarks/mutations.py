@@ -153,7 +153,7 @@ MUTATIONS = (
       "test_registration.py -k grid_of_its_target"),
     M("one NaN spreads by the interpolation", "core/resample.py", "values = fill(data, bad)", "values = data",
       "test_resample.py -k finite"),
-    M("one NaN spreads by the transform", "repair.py", "data[holes] = fill", "data[holes] = np.nan",
+    M("one NaN spreads by the transform", "core/rimmed.py", "light[x] = model if", "light[x] = np.nan if",
       f"{T_DIFF} -k masked"),
     # ---- the number of cores
     M("tiles are taken as they come from the cores", TILES, "yield waiting.popleft().result()",

@@ -5,6 +5,7 @@ What to put there, how unsure it is, and how far it reaches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,10 @@ from scipy.spatial import cKDTree
 
 from zogyp.core.filters import gaussian
 from zogyp.core.masks import has, marked
+from zogyp.core.meshes import MeshSurface, in_bands
 from zogyp.core.morphology import dilated
 from zogyp.core.planes import like, room
+from zogyp.core.rimmed import fill_rows, reaches
 from zogyp.core.stamps import add_stars
 from zogyp.core.threads import in_pairs
 from zogyp.fluxscale import Match
@@ -155,33 +158,31 @@ def _weight(exposure: Exposure, m: int) -> float:
 def _filled(exposure: Exposure, bad: Bool, stars: Stars, pad: int, fill_error: float) -> Repaired:
     """An exposure's pixels with the bad ones and the rim replaced by the model of stars (x, y, flux)."""
     psf = exposure.psf
-    star_x, star_y, flux = stars
+    x, y, flux = stars
     ny, nx = bad.shape
-    shape, inner = (ny + 2 * pad, nx + 2 * pad), np.s_[pad : pad + ny, pad : pad + nx]
-    missing = np.ones(shape, dtype=np.bool_)
+    shape = (ny + 2 * pad, nx + 2 * pad)
     data, variance = room(exposure.data, shape), room(exposure.data, shape)
-    missing[inner], data[inner] = bad, exposure.data
-    x, y = star_x + pad, star_y + pad
-    near = dilated(missing, 2 * int(psf.size // 2) + 1)
-    column = np.clip(np.round(x).astype(int), 0, shape[1] - 1)
-    row = np.clip(np.round(y).astype(int), 0, shape[0] - 1)
-    index = np.flatnonzero((flux > 0) & near[row, column])
-    del near
+    column, row = (np.round(at).astype(np.int64) for at in (x, y))
+    index = np.flatnonzero((flux > 0) & reaches(bad, column, row, int(psf.size // 2)))
     model = variance  # lent, until the variance comes
     model[:] = 0
-    terms = np.ascontiguousarray(psf.terms(star_x[index], star_y[index]).T)
+    terms = np.ascontiguousarray(psf.terms(x[index], y[index]).T)
     radius = star_radii(psf, flux, exposure.sigma)[index]
     planes = psf.coefficients / psf.total
-    add_stars(model, x[index], y[index], flux[index], radius, terms, planes, psf.sampling)
-    holes = np.nonzero(missing)
-    del missing
-    fill = model[holes]
-    data[holes] = fill
-    variance[inner] = exposure.variance
-    hole_y, hole_x = (a.astype(np.float64) - pad for a in holes)
-    sky = exposure.noise.sigma.at(hole_x, hole_y).astype(np.float32)
-    variance[holes] = sky**2 + (fill_error * fill) ** 2
+    add_stars(model, x[index] + pad, y[index] + pad, flux[index], radius, terms, planes, psf.sampling)
+    pixels = (exposure.data, exposure.variance)
+    for first, sky in _with_rim(exposure.noise.sigma, pad):
+        fill_rows(pixels, bad, sky, first, fill_error, (data, variance))
     return Repaired(data, variance, pad)
+
+
+def _with_rim(surface: MeshSurface, pad: int) -> Iterator[tuple[int, FloatImage]]:
+    """A surface by bands of rows, each with its first row counted from the rim's."""
+    ny = surface.shape[0]
+    yield 0, np.repeat(surface.rows(0, 1), pad, axis=0)
+    for rows, values in in_bands(surface):
+        yield pad + rows.start, values
+    yield pad + ny, np.repeat(surface.rows(ny - 1, ny), pad, axis=0)
 
 
 def final_mask(new: Exposure, ref: Exposure, fwhm: float, reach: int) -> MaskImage:
