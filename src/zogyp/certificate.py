@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.masks import has
+from zogyp.core.masks import has, mark_squares
 from zogyp.core.morphology import dilated
 from zogyp.core.peaks import expected_peaks, independent
 from zogyp.image import Flag, FloatImage
@@ -180,17 +180,15 @@ def _sky(scorr: FloatImage, blank: Bool, share: float) -> dict[str, Any]:
 def _blank(new: Exposure, ref: Exposure, variance: FloatImage) -> Bool:
     """Pixels that no source of either image reaches; where there are none, those of least noise."""
     ny, nx = new.image.shape
-    free = np.ones((ny, nx), dtype=bool)
+    reached = np.zeros((ny, nx), dtype=bool)
     for exposure in (new, ref):
         s = exposure.sources
         reach = star_radii(exposure.psf, s.flux, exposure.sigma)
         extent = np.ceil(np.where(np.isfinite(s.radius), 3 * s.radius, 0)).astype(np.int64)
         r = np.maximum(reach, np.minimum(extent, 5 * int(np.ceil(exposure.psf.fwhm)))) + 1
         x, y = np.rint(s.x).astype(np.int64), np.rint(s.y).astype(np.int64)
-        low = np.column_stack([y - r, x - r]).clip(0)
-        high = np.column_stack([y + r + 1, x + r + 1]).clip(0)
-        for (top, left), (bottom, right) in zip(low, high, strict=True):
-            free[top:bottom, left:right] = False
+        mark_squares(x, y, r.astype(np.int64), reached)
+    free = np.logical_not(reached, out=reached)
     # in a crowd the only places without stars are those where nobody could look for them
     if free.mean() >= LEAST_BLANK and not (new.crowded or ref.crowded):
         return free

@@ -72,8 +72,9 @@ def subtract(
     from zogyp.survey.filelists import listed
 
     def write(result: Any) -> dict[str, Path]:
-        files = dict(result.write(output, name))
-        return files | (out.write_report(result, files, quiet=common.quiet) if report else {})
+        if report:
+            return out.write_all(result, output, name, quiet=common.quiet)
+        return dict(result.write(output, name))
 
     images = [new, ref, *more]
     names = listed(images[:-1])

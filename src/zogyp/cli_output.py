@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,19 +60,37 @@ def note(text: str) -> None:
     print(f"zogyp: {text}", file=sys.stderr)
 
 
+def write_all(result: Subtraction, folder: Path, name: str | None, *, quiet: bool) -> dict[str, Path]:
+    """Write all files of a subtraction; its report is made while the planes are written."""
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(_page, result)
+        files = dict(result.write(folder, name))
+        return files | _put_report(page.result, files, quiet=quiet)
+
+
 def write_report(result: Subtraction, files: Mapping[str, Path], *, quiet: bool) -> dict[str, Path]:
     """Write the HTML report beside the other files and name it, or tell how to get it."""
-    from zogyp.show.report import write_report as write
+    return _put_report(lambda: _page(result), files, quiet=quiet)
 
+
+def _page(result: Subtraction) -> str:
+    from zogyp.show.report import render
+
+    return render(result)
+
+
+def _put_report(page: Callable[[], str], files: Mapping[str, Path], *, quiet: bool) -> dict[str, Path]:
     summary = Path(files["summary"])
     path = summary.with_name(summary.name.removesuffix("_summary.json") + "_report.html")
     try:
-        write(result, path)
+        text = page()
     except MissingExtraError as error:
         if not quiet:
             note(f"no report: {error}")
         return {}
-    return {"report": path}
+    from zogyp.show.report import put
+
+    return {"report": put(text, path)}
 
 
 def print_json(value: Any) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.counting import block_means
+from zogyp.core.counting import block_means, less_sides
 from zogyp.core.islands import islands, neighbours
+from zogyp.core.masks import places
 from zogyp.image import FloatImage
 from zogyp.measure.robust import robust_sigma
 
@@ -64,7 +65,7 @@ def trails(d: FloatImage, saturated: Bool, bad: Bool, fwhm: float) -> Bool:
 
 def _cores(saturated: Bool) -> list[tuple[slice, slice]]:
     """Boxes of the saturated stars that are large enough."""
-    y, x = (a.astype(np.int32) for a in np.nonzero(saturated))
+    y, x = (a.astype(np.int32) for a in places(saturated))
     star, _ = islands(x, y, np.ones(x.size, np.float32), neighbours(x, y))
     cores = []
     for one in np.flatnonzero(np.bincount(star) >= LEAST_AREA) if x.size else ():
@@ -78,12 +79,7 @@ def _apart(means: F8, beside: int) -> tuple[F8, float]:
     ny, n = means.shape
     if n < 4 or ny < 4 * beside:
         return np.zeros((ny, max(n, 1))), 0.0
-    reach = beside + 1
-    padded = np.pad(means, ((reach, reach), (0, 0)), mode="reflect")
-    rows = np.stack([padded[reach + j : reach + j + ny] for j in (-reach, -beside, beside, reach)])
-    known = np.isfinite(rows)
-    sides = np.where(known, rows, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    apart = np.where(known.any(axis=0), means - sides, np.nan)
+    apart = less_sides(means, beside, beside + 1)
     noise = robust_sigma(apart[np.isfinite(apart)])
     return apart, noise
 

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from zogyp.core import zogy
 from zogyp.core.fourier import embed, fast_length, inverse
 from zogyp.core.hypotheses import NAMES, Likelihoods, Shapes, compare, shapes
-from zogyp.core.masks import has
+from zogyp.core.masks import has, places
 from zogyp.core.stamps import cut_stamps
 from zogyp.fluxscale import Match
 from zogyp.image import Flag, FloatImage, MaskImage
@@ -174,7 +174,7 @@ def _change(flux: F8, at: tuple[F8, F8], exposures: tuple[Exposure, Exposure, Ma
 
 def _saturated(mask: MaskImage, at: tuple[F8, F8], fwhm: float) -> F8:
     """Distance to the nearest saturated pixel of either image [FWHM], bounded."""
-    rows, columns = np.nonzero(has(mask, Flag.SATURATED | Flag.SATURATED.ref()))
+    rows, columns = places(has(mask, Flag.SATURATED | Flag.SATURATED.ref()))
     if rows.size == 0 or at[0].size == 0:
         return np.full(at[0].size, FAR_SATURATED)
     distance, _ = cKDTree(np.column_stack([columns, rows])).query(np.column_stack(at))

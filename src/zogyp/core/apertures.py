@@ -16,25 +16,25 @@ STEP = 0.05  # px between radii at which light is summed
 
 
 @inner
-def _growth(data: Plane, bad: Bool, x: float, y: float, sums: F8) -> None:
-    """Fill ``sums`` with the light in rings `STEP` px wide around (x, y)."""
+def _growth(data: Plane, bad: Bool, x: float, y: float, parts: F8, sums: F8) -> None:
+    """Fill ``sums`` with the light in rings `STEP` px wide around (x, y); ``parts`` (2, n) of a pixel."""
     ny, nx = data.shape
     sums[:] = 0.0
     h = int(sums.size * STEP + 1.5)
     xi, yi = int(np.round(x)), int(np.round(y))
+    right, up, ring = parts[0], parts[1], np.empty(parts.shape[1], np.int32)
     for v in range(max(0, yi - h), min(ny, yi + h + 1)):
         for u in range(max(0, xi - h), min(nx, xi + h + 1)):
             beyond = (v - y) ** 2 + (u - x) ** 2 > (sums.size * STEP + 0.71) ** 2
             if bad[v, u] or beyond:
                 continue
-            value = data[v, u] / (SUB * SUB)
-            for j in range(SUB):
-                dy = v - y + (j + 0.5) / SUB - 0.5
-                for i in range(SUB):
-                    dx = u - x + (i + 0.5) / SUB - 0.5
-                    b = int(np.sqrt(dx * dx + dy * dy) / STEP)
-                    if b < sums.size:
-                        sums[b] += value
+            value = data[v, u] / ring.size
+            for k in range(ring.size):  # many at a time, unlike the sums
+                dx, dy = u - x + right[k], v - y + up[k]
+                ring[k] = np.int32(np.sqrt(dx * dx + dy * dy) / STEP)
+            for b in ring:
+                if b < sums.size:
+                    sums[b] += value
 
 
 @compiled
@@ -84,11 +84,14 @@ def half_radii(data: Plane, bad: Bool, x: F8, y: F8, reach: F8, total: F8) -> F8
     for k in range(x.size):
         farthest = max(farthest, reach[k])
     rings = np.empty(int(farthest / STEP) + 1)
+    parts = np.empty((2, SUB * SUB))
+    for k in range(SUB * SUB):
+        parts[0, k], parts[1, k] = (k % SUB + 0.5) / SUB - 0.5, (k // SUB + 0.5) / SUB - 0.5
     for k in range(x.size):
         n = 0
         while n < max(int(reach[k] / STEP), 1) and np.isnan(out[k]):  # most have it within a few pixels
             n = min(max(2 * n, int(NEAR / STEP)), max(int(reach[k] / STEP), 1))
-            _growth(data, bad, x[k], y[k], rings[:n])
+            _growth(data, bad, x[k], y[k], parts, rings[:n])
             out[k] = _crossing(rings[:n], 0.5 * total[k])
     return out
 

@@ -63,21 +63,46 @@ def block_means(plane: Plane, bad: Bool, step: int, limit: float) -> tuple[F8, F
     ny, nx = plane.shape
     across, along = np.empty((ny, nx // step)), np.empty((nx, ny // step))
     total, count = np.zeros(nx), np.zeros(nx, np.int64)
+    bound, value, use = np.float32(limit), np.empty(nx, np.float32), np.empty(nx, np.int64)
     for y in range(ny):
+        row, unusable = plane[y], bad[y]
+        for x in range(nx):  # many at a time
+            v = min(max(row[x], -bound), bound)
+            value[x] = np.float32(0) if unusable[x] else v
+            use[x] = not unusable[x]
+        for x in range(nx):
+            total[x] += value[x]
+            count[x] += use[x]
         for i in range(nx // step):
             mine, n = 0.0, 0
             for x in range(i * step, (i + 1) * step):
-                if not bad[y, x]:
-                    mine += min(max(plane[y, x], -limit), limit)
-                    n += 1
+                mine += value[x]
+                n += use[x]
             across[y, i] = mine / n if n >= step // 2 and n > 0 else np.nan
-        for x in range(nx):
-            if not bad[y, x]:
-                total[x] += min(max(plane[y, x], -limit), limit)
-                count[x] += 1
         if (y + 1) % step == 0:
             for x in range(nx):
                 n = count[x]
                 along[x, y // step] = total[x] / n if n >= step // 2 and n > 0 else np.nan
                 total[x], count[x] = 0.0, 0
     return across, along
+
+
+@compiled
+def less_sides(means: F8, near: int, far: int) -> F8:
+    """Each value less the mean of those ``near`` and ``far`` rows before and after it that are known.
+
+    Beyond the first and the last row the order is reversed; NaN where none is known.
+    """
+    ny, nx = means.shape
+    out = np.empty((ny, nx))
+    for y in range(ny):
+        sides = (abs(y - far), abs(y - near), y + near, y + far)
+        for x in range(nx):
+            total, n = 0.0, 0
+            for row in sides:
+                v = means[row if row < ny else 2 * (ny - 1) - row, x]
+                if not np.isnan(v):
+                    total += v
+                    n += 1
+            out[y, x] = means[y, x] - total / n if n > 0 else np.nan
+    return out

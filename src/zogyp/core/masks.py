@@ -29,6 +29,22 @@ def marked(mask: U2, where: Bool, bits: int) -> U2:
     return out
 
 
+def places(mask: Bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of marked pixels, in reading order: `numpy.nonzero`, ten times faster for few."""
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    return rows, columns
+
+
+@compiled
+def mark_squares(x: NDArray[np.int64], y: NDArray[np.int64], reach: NDArray[np.int64], out: Bool) -> None:
+    """Mark all pixels within ``reach`` of places, along both axes."""
+    ny, nx = out.shape
+    for k in range(x.size):
+        for v in range(max(y[k] - reach[k], 0), min(y[k] + reach[k] + 1, ny)):
+            for u in range(max(x[k] - reach[k], 0), min(x[k] + reach[k] + 1, nx)):
+                out[v, u] = True
+
+
 @compiled
 def _look(mask: U2, bits: np.uint16, out: Bool) -> None:
     for y in range(mask.shape[0]):

@@ -42,7 +42,7 @@ def spikes(data: F4, sigma: MeshSurface, bad: Bool, fwhm: float, gain: float | N
     """
     side = _neighbour(SHARPER * min(fwhm, BROADEST))
     shares = np.array([side, side, side**2, side**2]) * MARGIN
-    state = np.where(bad, np.uint8(2), np.uint8(0))
+    state = np.left_shift(bad.view(np.uint8), np.uint8(1))
     data = np.ascontiguousarray(data)
     per_adu = 0.0 if gain is None else 1 / gain
     seeds = [_seeds(data, s, rows.start, state, shares, per_adu) for rows, s in in_bands(sigma)]

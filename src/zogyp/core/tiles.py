@@ -241,13 +241,16 @@ def gather(plane: NDArray[Any], tile: Tile, fill: float | NDArray[Any]) -> NDArr
     -------
     tile.shape, contiguous, of the plane's type.
     """
-    block = np.full(tile.shape, fill, dtype=plane.dtype)
     source, target = [], []
     for start, length, n in zip(tile.start, tile.shape, plane.shape, strict=True):
         low, high = max(start, 0), min(start + length, n)
         source.append(slice(low, high))
         target.append(slice(low - start, high - start))
-    block[tuple(target)] = plane[tuple(source)]
+    inside = plane[tuple(source)]
+    if inside.shape == tile.shape:
+        return inside.copy()
+    block = np.full(tile.shape, fill, dtype=plane.dtype)
+    block[tuple(target)] = inside
     return block
 
 

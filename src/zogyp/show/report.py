@@ -96,7 +96,12 @@ def write_report(subtraction: Subtraction, path: str | Path, *, n_cutouts: int =
     OutputError
         The file cannot be written.
     """
-    return canvas.write_whole(path, render(subtraction, n_cutouts).encode("utf-8", "replace"))
+    return put(render(subtraction, n_cutouts), path)
+
+
+def put(page: str, path: str | Path) -> Path:
+    """Write what `render` made, as `write_report` does."""
+    return canvas.write_whole(path, page.encode("utf-8", "replace"))
 
 
 def render(subtraction: Subtraction, n_cutouts: int = 24) -> str:
