@@ -133,13 +133,14 @@ def coefficients_of_each(values):
     return np.stack([coefficients(v) for v in values])
 
 
-def test_combine_sums_planes_within_its_reach_and_leaves_the_rest():
-    planes = np.random.default_rng(5).normal(size=(3, 9, 9))
-    terms = np.array([1.0, -2.0, 0.5])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 10])  # planes are summed three at a time
+def test_combine_sums_planes_in_the_rows_within_its_reach_and_leaves_the_rest(n):
+    planes = np.random.default_rng(5).normal(size=(n, 9, 9))
+    terms = np.random.default_rng(6).normal(size=n)
     out = np.full((9, 9), 7.0)
     combine(terms, planes, out, 2)
     expected = np.full((9, 9), 7.0)
-    expected[2:7, 2:7] = np.tensordot(terms, planes, 1)[2:7, 2:7]
+    expected[2:7] = np.tensordot(terms, planes, 1)[2:7]
     np.testing.assert_allclose(out, expected, atol=1e-14)
 
 

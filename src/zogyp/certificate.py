@@ -190,7 +190,7 @@ def _blank(new: Exposure, ref: Exposure, variance: FloatImage) -> Bool:
         mark_squares(x, y, r.astype(np.int64), reached)
     free = np.logical_not(reached, out=reached)
     # in a crowd the only places without stars are those where nobody could look for them
-    if free.mean() >= LEAST_BLANK and not (new.crowded or ref.crowded):
+    if np.count_nonzero(free) >= LEAST_BLANK * free.size and not (new.crowded or ref.crowded):
         return free
     return np.asarray(variance <= np.quantile(variance[::3, ::3], 0.1), dtype=bool)
 
@@ -233,15 +233,16 @@ def _peaks(scorr: FloatImage, where: tuple[Bool, Bool], planes: Planes) -> dict[
     x, y, snr = peak_heights(scorr, HEIGHTS[0], planes.fwhm)
     row, column = (np.rint(v).astype(int).clip(0, n - 1) for v, n in zip((y, x), scorr.shape, strict=True))
     told: dict[str, Any] = {}
+    n_pixels = [int(np.count_nonzero(pixels)) for pixels in where]
     for height in HEIGHTS:
         rate = expected_peaks(planes.P_D, height)
         told[f"{height:g}"] = {
             name: {
-                "expected": round(rate * float(pixels.sum()), 3),
+                "expected": round(rate * n, 3),
                 "positive": int((snr[pixels[row, column]] >= height).sum()),
                 "negative": int((snr[pixels[row, column]] <= -height).sum()),
             }
-            for name, pixels in zip(("all", "sky"), where, strict=True)
+            for name, pixels, n in zip(("all", "sky"), where, n_pixels, strict=True)
         }
     return told
 
@@ -250,8 +251,10 @@ def _whiteness(d: FloatImage, blank: Bool) -> dict[str, Any]:
     """Correlation of D with itself at small lags in blank sky; in large images, in strips of rows."""
     quiet = np.stack([blank[a:b] & (np.abs(d[a:b]) < QUIET) for a, b in strips(d.shape)])
     values = np.where(quiet, np.stack([d[a:b] for a, b in strips(d.shape)]), np.float32(0))
-    values -= np.where(quiet, values[quiet].mean() if quiet.any() else 0, 0).astype(np.float32)
-    power = float(np.einsum("sij,sij->", values, values, dtype=np.float64)) / max(int(quiet.sum()), 1)
+    n = max(int(np.count_nonzero(quiet)), 1)
+    values = values.astype(np.float64)
+    values[quiet] -= values.sum() / n
+    power = float(np.einsum("sij,sij->", values, values)) / n
     found: dict[tuple[int, int], float] = {}
     for j in range(LAGS + 1):
         for i in range(-LAGS if j else 1, LAGS + 1):
@@ -261,13 +264,13 @@ def _whiteness(d: FloatImage, blank: Bool) -> dict[str, Any]:
     return {"neighbours": round(neighbours, 4), "largest": round(found[lag], 4), "lag": list(lag)}
 
 
-def _lagged(values: FloatImage, use: Bool, j: int, i: int) -> float:
+def _lagged(values: F8, use: Bool, j: int, i: int) -> float:
     """Mean product of pixels (j, i) apart, within each strip."""
     _, ny, nx = values.shape
     a = np.s_[:, : ny - j, max(0, -i) : nx - max(0, i)]
     b = np.s_[:, j:, max(0, i) : nx - max(0, -i)]
-    pairs = int((use[a] & use[b]).sum())
-    return float(np.einsum("sij,sij->", values[a], values[b], dtype=np.float64)) / max(pairs, 1)
+    pairs = int(np.count_nonzero(use[a] & use[b]))
+    return float(np.einsum("sij,sij->", values[a], values[b])) / max(pairs, 1)
 
 
 def _pull(scorr: FloatImage, new: Exposure, matched: Match) -> dict[str, Any]:

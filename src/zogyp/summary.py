@@ -145,5 +145,5 @@ def _figures(exposure: Exposure) -> dict[str, Any]:
         "n_stars": psf.n_stars,
         "psf_order": psf.order,
         "psf_chi2": psf.chi2,
-        "usable_fraction": float(image.good.mean()),
+        "usable_fraction": np.count_nonzero(image.good) / image.good.size,
     }

@@ -237,7 +237,7 @@ def _sky(image: Image, bad: Bool, options: BackgroundOptions) -> tuple[FloatImag
         raise PixelError(image.name, "the image has no noise", int((~bad).sum()), bad.size)
     covered = _covered(data, level, COVERED * sigma)
     covered |= bad
-    if covered.mean() < 0.9:
+    if np.count_nonzero(covered) < 0.9 * covered.size:
         level = sky_surface(data, covered, options)
     saturated = bad & ~has(image.mask, Flag.NO_DATA | Flag.BAD)
     data[saturated] = image.data[saturated]
