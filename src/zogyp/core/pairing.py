@@ -24,7 +24,7 @@ def mutual_nearest(a: F8, b: F8, reach: float) -> tuple[Index, Index]:
     if len(a) == 0 or len(b) == 0:
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     distance, partner = cKDTree(b).query(a, distance_upper_bound=reach)
-    _, back = cKDTree(a).query(b)
+    _, back = cKDTree(a).query(b, distance_upper_bound=reach)
     found = np.flatnonzero(np.isfinite(distance))
     found = found[back[partner[found]] == found]
     return found, partner[found].astype(np.intp)

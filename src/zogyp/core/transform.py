@@ -245,11 +245,11 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
     used = weight > 0
     out, into, weight = out[used], into[used], weight[used]
     box = _box(out)
-    best, least = _similar(out, into, weight, box)
-    if orders[0] > 0:
-        least = np.full(len(out), np.inf)
+    best, least = None, np.full(len(out), np.inf)
+    if orders[0] == SIMILARITY:
+        best, least = _similar(out, into, weight, box)
     carried = [d for d in orders if d > 0 and (len(out) >= PER_TERM * len(powers(d)) or d == orders[0])]
-    if not carried:
+    if best is not None and not carried:
         return best
     design = terms(*scaled(out[:, 0], out[:, 1], box), carried[-1]).T
     flat, loss = _surface(design[:, :3], into, weight, np.zeros(3))
@@ -267,6 +267,7 @@ def solve(out: F8, into: F8, weight: F8, orders: Sequence[int]) -> Transform:
             continue
         if not np.isfinite(gain).all() or gain.mean() > GAIN * gain.std() / np.sqrt(len(gain)):
             best, least, idle = _assembled(coefficients, covariance, order, box), loss, 0
+    assert best is not None  # the first gains without bound
     return best
 
 
