@@ -2,7 +2,8 @@
 
     python benchmarks/speed.py [--sizes 2048 4096 6000x8000] [--ways aligned shifted] [--repeats 3]
                                [--pair NEW REF] [--threads N] [--work DIR] [--json FILE] [--no-report]
-                               [--also align coadd demo] [--scaling [1024 2048 ...]]
+                               [--also align coadd demo warm series] [--scaling [1024 2048 ...]]
+                               [--at-hand GB]
 
 For each size (rows x columns) and way a pair is simulated, 3200 stars and 240 galaxies per 2048 x 2048
 pixels; ``--work`` keeps the pairs for the next time. Then by turns, ``--repeats`` times:
@@ -15,7 +16,12 @@ Each is a process of its own: wall, user and system seconds, largest memory. Fil
 and compiled code is on disk, for a small pair goes first. Figures are medians (least-largest).
 
 ``--also align``: a shifted pair of the first size; ``coadd``: 8 exposures of 2048 x 2048; ``demo``: with
-nothing compiled and then with all. ``--scaling``: time per megapixel with one thread and with all cores.
+nothing compiled and then with all; ``warm``: work in a process that has done it before, with one thread and
+all cores; ``series``: a tenth image against one reference, beside a single one. ``--scaling``: time per
+megapixel with one thread and with all cores.
+
+Some virtual machines hand out memory for the first time at seconds per GB, and take it back when it is freed:
+``--at-hand GB`` has a child take and return so much before each run, which on hardware changes nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +67,9 @@ def measured(name: str, pair: Sequence[Path], options: argparse.Namespace) -> Fi
     rounds = []
     for _ in range(options.repeats):
         idle = sr.start_up()
+        sr.have_at_hand(options.at_hand)
         whole, sizes = subtract(pair, options, options.threads)
+        sr.have_at_hand(options.at_hand)
         least = floor(pair, options, sizes)
         told = whole.told
         rounds.append(
@@ -124,7 +132,7 @@ def costs(rows: Sequence[Figures]) -> list[str]:
 
 def line(name: str, *columns: str) -> None:
     """One row of a table."""
-    print(f"{name:30}" + "".join(f"{column:>24}" for column in columns), flush=True)
+    print(f"{name:38}" + "".join(f"{column:>24}" for column in columns), flush=True)
 
 
 def beyond(name: str, command: Sequence[str], repeats: int, share: int = 1) -> Figures:
@@ -156,6 +164,53 @@ def also(options: argparse.Namespace) -> list[Figures]:
             made.append(beyond("coadd 8 x 2048, per exposure", command, options.repeats, len(exposures)))
         if "demo" in options.also:
             made += demo(Path(folder))
+        if "series" in options.also:
+            made.append(series(options, Path(folder)))
+    if "warm" in options.also:
+        made += warm(options)
+    return made
+
+
+def series(options: argparse.Namespace, folder: Path) -> Figures:
+    """What a further image costs that is subtracted from a reference which is measured already."""
+    size = (options.sizes or ["2048"])[0]
+    new, ref = sr.pair(options.work, sr.shape_of(size), "aligned")
+    names = [folder / f"night{i:02}.fits" for i in range(LATER)]
+    for name in names:
+        name.symlink_to(new.resolve())
+    rounds = []
+    for _ in range(options.repeats):
+        runs = [
+            sr.run(sr.zogyp("subtract", *some, ref, "--quiet", "-o", folder / "series"))
+            for some in (names[:1], names)
+        ]
+        first, more = ({"wall": r.wall, "cpu": r.cpu} for r in runs)
+        rounds.append({k: (more[k] - first[k]) / (LATER - 1) / first[k] for k in first})
+    line(f"series of {LATER}: further / first", *costs(rounds))
+    return {"name": f"series {size}", "rounds": rounds}
+
+
+def warm(options: argparse.Namespace) -> list[Figures]:
+    """Work in a process that has done it before."""
+    made = []
+    print("\nIn a process that has done it before")
+    line("", "wall s", "CPU s")
+    size = (options.sizes or ["2048"])[0]
+    shape = sr.shape_of(size)
+    pairs = {way: sr.pair(options.work, shape, way) for way in ("aligned", "shifted")}
+    exposures = sr.stack(options.work, 8, 2048)
+    for name, files, share in (
+        (f"subtract {size}", pairs["aligned"], 1),
+        (f"align {size}", pairs["shifted"], 1),
+        ("register 8 x 2048, per exposure", exposures, len(exposures) - 1),
+        ("coadd 8 x 2048, per exposure", exposures, len(exposures)),
+    ):
+        for threads in sorted({1, sr.cores()}):
+            script = [sys.executable, sr.HERE / "speed_warm.py", name.split()[0]]
+            told = sr.run([*script, str(threads), str(options.repeats), *files]).told
+            figures = {k: v / share for k, v in told.items()}
+            line(f"{name}, {threads} threads", *costs([figures]))
+            made.append({"name": name, "threads": threads, "rounds": [figures]})
     return made
 
 
@@ -182,6 +237,7 @@ def scaling(options: argparse.Namespace) -> list[Figures]:
         for threads in sorted({1, sr.cores()}):
             rounds = []
             for _ in range(options.repeats):
+                sr.have_at_hand(options.at_hand)
                 idle, (done, _) = sr.start_up(), subtract(pair, options, threads)
                 wall, cpu = (done.wall - idle.wall) / pixels, (done.cpu - idle.cpu) / pixels
                 rounds.append({"wall": wall, "cpu": cpu, "peak_mb": done.peak / pixels})
@@ -205,8 +261,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="folder that keeps the pairs; default: none does")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--report", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--also", nargs="+", choices=["align", "coadd", "demo"], default=[])
+    parser.add_argument("--also", nargs="+", choices=["align", "coadd", "demo", "warm", "series"], default=[])
     parser.add_argument("--scaling", nargs="*", metavar="ROWSxCOLUMNS")
+    parser.add_argument("--at-hand", type=float, default=0.0, metavar="GB", help="before each run")
     options = parser.parse_args()
     if options.scaling == []:
         options.scaling = list(SCALING)

@@ -83,6 +83,12 @@ def run(command: Sequence[str | Path], environment: dict[str, str] | None = None
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / scale, text)
 
 
+def have_at_hand(gigabytes: float) -> None:
+    """Let a child take memory and give it back, so that a virtual machine has it of its host for the next."""
+    if gigabytes > 0:
+        run([sys.executable, "-c", f"held = b'x' * {int(gigabytes * 1e9)}"])
+
+
 def start_up() -> Run:
     """The command that does nothing."""
     return run(zogyp("--version"))
