@@ -135,7 +135,7 @@ MUTATIONS = (
     M("coadd: sigma is the spread of the whole image", "scaled.py", "sigma=self.sigma_at,",
       'sigma=lambda x, y: float(np.std(self.frame.plane("data"))),', "test_coaddition.py -k any_shape"),
     # ---- tiles
-    M("tile edges wrap around the image", TILES, "block[tuple(target)] = plane[tuple(source)]",
+    M("tile edges wrap around the image", TILES, "block[tuple(target)] = inside",
       "at = zip(tile.start, tile.shape, plane.shape, strict=True)\n"
       "    block[...] = plane[np.ix_(*(np.arange(s, s + k) % n for s, k, n in at))]", T_TILES),
     M("tile edges wrap around the tile: no margin", DIFFERENCING,
@@ -151,7 +151,7 @@ MUTATIONS = (
       "u, v = _inside(*transform(x, y), into)", "u, v = _inside(x, y, into)", "test_warped.py -k varied"),
     M("WCS of the input kept on the resampled image", "registration.py", "wcs=grid.wcs,", "wcs=image.wcs,",
       "test_registration.py -k grid_of_its_target"),
-    M("one NaN spreads by the interpolation", "core/resample.py", "values = fill(data, bad)", "values = data",
+    M("one NaN spreads by the interpolation", "core/old_image.py", "= fill(data, bad)", "= data",
       "test_resample.py -k finite"),
     M("one NaN spreads by the transform", "core/rimmed.py", "light[x] = model if", "light[x] = np.nan if",
       f"{T_DIFF} -k masked"),

@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from zogyp.core.resample import Bits, Lattice, Planes, resample
+from zogyp.core.old_image import Bits, Planes
+from zogyp.core.resample import Lattice, resample
 
 try:
     import cv2
@@ -48,7 +49,8 @@ FIRST_CALL = """
 import sys, time
 sys.path[:0] = {path!r}
 import numpy as np
-from zogyp.core.resample import Bits, Lattice, Planes, resample
+from zogyp.core.old_image import Bits, Planes
+from zogyp.core.resample import Lattice, resample
 y, x = np.mgrid[:14, :14] * 16.0
 data = np.ones((200, 200), np.float32)
 mask = np.zeros((200, 200), np.uint16)

@@ -8,7 +8,8 @@ from scipy.ndimage import map_coordinates
 
 from zogyp.core.colour import LAGS, LEAST_POWER, covariance, power
 from zogyp.core.kernels import NAMES
-from zogyp.core.resample import Bits, Lattice, Planes, resample
+from zogyp.core.old_image import Bits, Planes
+from zogyp.core.resample import Lattice, resample
 
 BITS = Bits(unusable=1, saturated=4, no_data=2, reached=32)
 SHAPE = (600, 620)  # of the new image

@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter1d
 import skies
 from zogyp.core.inpaint import fill
 from zogyp.core.kernels import NAMES, kernel
-from zogyp.core.resample import Bits, Lattice, Planes, resample
+from zogyp.core.old_image import Bits, Planes
+from zogyp.core.resample import Lattice, resample
 from zogyp.errors import OptionError, ShapeError
 
 BAD, NO_DATA, SATURATED, OTHER, REACHED = 1, 2, 4, 16, 32

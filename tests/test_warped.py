@@ -10,8 +10,9 @@ import pytest
 import mapped
 from zogyp.core.kernels import NAMES, kernel
 from zogyp.core.moffat import add_stars, star_rows
+from zogyp.core.old_image import Bits, Planes
 from zogyp.core.psfmodel import PSF, fwhm_of, n_terms
-from zogyp.core.resample import Bits, Lattice, Planes, resample
+from zogyp.core.resample import Lattice, resample
 from zogyp.core.transform import Transform
 from zogyp.core.warped import mean_transfer, warped
 from zogyp.errors import OptionError

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import spline_filter
 
 from zogyp.core import zogy
-from zogyp.core.planes import like
 from zogyp.core.psfmodel import SPLINE
 from zogyp.core.stamps import add_stars
 from zogyp.fluxscale import Match
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from zogyp.noiseledger import Ledger
 
 F8 = NDArray[np.float64]
+ROWS = 512  # of an image, to which stars are added at a time
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,25 @@ def _add_psf_variance(exposure: Exposure, variance: FloatImage, pad: int) -> Non
     least = 0.02 * exposure.sigma**2
     seen = np.flatnonzero(s.flux**2 * float(psf.variance.max()) > least)
     plane = spline_filter(psf.variance.astype(np.float64), order=SPLINE, mode="mirror")[None]
-    extra = like(variance)
-    extra[:] = 0
     k = psf.size // 2
     p = np.arange(psf.variance.shape[0]) - psf.variance.shape[0] // 2
     ring = (np.hypot(p[:, None], p[None, :]) * psf.sampling).astype(int)
     profile = np.array([psf.variance[ring >= r].max() for r in range(k + 1)])
     radius = np.searchsorted(-profile, -least / np.maximum(s.flux[seen] ** 2, 1e-300)).clip(3, k)
-    add_stars(
-        extra,
-        s.x[seen] + pad,
-        s.y[seen] + pad,
-        s.flux[seen] ** 2,
-        radius.astype(np.int64),
-        np.ones((seen.size, 1)),
-        plane,
-        psf.sampling,
-    )
-    np.maximum(extra, 0, out=extra)
-    variance += extra
+    x, y, flux2 = s.x[seen] + pad, s.y[seen] + pad, s.flux[seen] ** 2
+    for first in range(0, len(variance), ROWS):
+        rows = variance[first : first + ROWS]
+        extra = np.zeros_like(rows)
+        here = (y + radius > first - 1) & (y - radius < first + len(rows))
+        add_stars(
+            extra,
+            x[here],
+            y[here] - first,
+            flux2[here],
+            radius[here].astype(np.int64),
+            np.ones((np.count_nonzero(here), 1)),
+            plane,
+            psf.sampling,
+        )
+        np.maximum(extra, 0, out=extra)
+        rows += extra

@@ -87,6 +87,7 @@ def bring_together(new: Image, ref: Image, options: SubtractOptions, known: Firs
     if moved and found is not None:
         moving = resampled(seen, found, grid, options.align.kernel, options.n_threads)
     if moved or options.mask is not None:
+        del seen  # its planes, before others are made
         seen = _look(with_common_mask(moving, options.mask), options)
     looks = (still, seen) if onto_new else (seen, still)
     return Pair(*looks, found, moved, notes)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zogyp.core.resample import Bits, Lattice, Planes, resample
+from zogyp.core.old_image import Bits, Planes
+from zogyp.core.resample import Lattice, resample
 from zogyp.core.transform import Transform, solve
 from zogyp.core.warped import STEP, warped
 from zogyp.errors import RegistrationError, ShapeError

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zogyp.core import kernels
-from zogyp.core.inpaint import LARGEST, fill, spread_bits
+from zogyp.core.inpaint import LARGEST
 from zogyp.core.jit import compiled
 from zogyp.core.kernels import BLOCK, PAD, add, fast, fill_weights, split, square_weights
+from zogyp.core.old_image import Bits, Old, Planes, ready
 from zogyp.core.planes import room
 from zogyp.core.threads import each
 from zogyp.errors import OptionError, ShapeError
@@ -27,29 +28,8 @@ F4 = NDArray[np.float32]
 I4 = NDArray[np.int32]
 U2 = NDArray[np.uint16]
 
-REACH = 4  # px within which a hole still tells: the cardinal weights beyond are below 0.013
-SATURATED_REACH = 6  # the same for saturated pixels: a core is missed by more; below 0.003
 MOST = 8  # sub-positions per axis of a new pixel, at most
 _ROWS = 64  # rows of a band
-
-
-@dataclass(frozen=True)
-class Bits:
-    """Bits of a mask: ``unusable`` is all bits of pixels whose value must not be used, the others one bit."""
-
-    unusable: int
-    saturated: int
-    no_data: int
-    reached: int
-
-
-@dataclass(frozen=True)
-class Planes:
-    """An image: ``data`` float32, ``mask`` uint16, ``variance`` float32 or None, all (ny, nx)."""
-
-    data: F4
-    mask: U2
-    variance: F4 | None = None
 
 
 @dataclass(frozen=True)
@@ -70,16 +50,6 @@ class Lattice:
     step: int
     x: F8
     y: F8
-    shape: tuple[int, int]
-
-
-class _Old(NamedTuple):
-    """The old image made ready."""
-
-    coefficients: F4  # flat, padded
-    variance: F4  # flat, padded; empty when there is none
-    mask: U2  # flat, spread; empty when nothing is flagged
-    data: F4
     shape: tuple[int, int]
 
 
@@ -174,7 +144,7 @@ def resample(
     chosen = kernels.kernel(kernel)
     _check(planes, lattice)
     where, wider = _map(lattice, planes.data.shape)
-    old = _ready(planes, bits, chosen, wider, n_threads)
+    old = ready(planes, bits, chosen, wider, n_threads)
     rules = _Rules(chosen.table, chosen.central, (0,) * chosen.taps, bits.saturated, bits.no_data)
     ny, nx = lattice.shape
     n_planes = 1 if planes.variance is None else 2
@@ -238,55 +208,6 @@ def _used(nodes: F8, n: int) -> NDArray[np.bool_]:
     return used
 
 
-def _ready(planes: Planes, bits: Bits, chosen: kernels.Kernel, wider: int, n_threads: int) -> _Old:
-    """Fill what is bad, filter, and spread the mask; nothing is done for a mask without flags."""
-    data = np.ascontiguousarray(planes.data, dtype=np.float32)
-    mask = np.ascontiguousarray(planes.mask, dtype=np.uint16)
-    values, spread, bad = data, np.empty(0, np.uint16), None
-    if _any_flag(data, mask):
-        infinite = ~(np.abs(data) < LARGEST)
-        bad = infinite | ((mask & bits.unusable) != 0)
-        values = fill(data, bad)
-        if infinite.any():
-            mask = mask.copy()
-            mask[infinite] |= bits.no_data
-        spread = mask.copy()
-        kinds = (bits.unusable | bits.no_data, bits.saturated, bits.reached)
-        spread_bits(mask, kinds, (1 + wider, REACH + wider, SATURATED_REACH + wider), spread)
-    if chosen.prefilter:
-        coefficients = kernels.prefilter(values, pad=PAD, n_threads=n_threads)
-    else:
-        coefficients = kernels.padded(values, PAD)
-    variance = np.empty(0, np.float32)
-    if planes.variance is not None:
-        variance = kernels.padded(_good_variance(planes.variance, bad), PAD).ravel()
-    return _Old(coefficients.ravel(), variance, spread.ravel(), data, (data.shape[0], data.shape[1]))
-
-
-def _good_variance(variance: F4, bad: NDArray[np.bool_] | None) -> F4:
-    """The variance with all that is bad filled."""
-    wrong = ~((variance > 0) & (variance < LARGEST))
-    if bad is not None:
-        wrong |= bad
-    if not wrong.any():
-        return variance
-    filled, good = fill(variance, wrong), variance[~wrong]
-    filled[wrong] = np.maximum(filled[wrong], good.min() if good.size else 0)  # a bent plate may dip below
-    return filled
-
-
-@compiled
-def _any_flag(data: F4, mask: U2) -> bool:
-    """Whether any pixel is flagged or not finite."""
-    for y in range(data.shape[0]):
-        found = False
-        for x in range(data.shape[1]):
-            found |= (mask[y, x] != 0) | (not abs(data[y, x]) < LARGEST)
-        if found:
-            return True
-    return False
-
-
 @fast
 def _line(nodes: F8, step: int, u: float, v: float, ramp: F8, out: F8) -> None:
     """Bilinear values of the lattice at new pixels (u, v), (u + 1, v), ..., as many as ``out`` has."""
@@ -311,7 +232,7 @@ def _line(nodes: F8, step: int, u: float, v: float, ramp: F8, out: F8) -> None:
 
 
 @fast
-def _totals(old: _Old, where: _Map, rules: _Rules, corner: tuple[int, int], n: int, work: _Work) -> None:
+def _totals(old: Old, where: _Map, rules: _Rules, corner: tuple[int, int], n: int, work: _Work) -> None:
     """Sums over sub-positions of interpolated values and variances of a block, to ``work.total``."""
     ny, nx = old.shape
     size, width, w = (nx, ny), nx + 2 * PAD, work.weight
@@ -346,7 +267,7 @@ def _write(total: F4, place: F8, shape: tuple[int, int], per_part: float, out: F
 
 
 @fast
-def _flag(old: _Old, rules: _Rules, new: _New, corner: tuple[int, int], n: int, work: _Work) -> None:
+def _flag(old: Old, rules: _Rules, new: _New, corner: tuple[int, int], n: int, work: _Work) -> None:
     """Mask of a block, and the values that it decides."""
     size, place, whole = (old.shape[1], old.shape[0]), work.place, work.whole
     data, mask = new.planes[0, corner[1], corner[0] :], new.mask[corner[1], corner[0] :]
@@ -375,7 +296,7 @@ def _flag(old: _Old, rules: _Rules, new: _New, corner: tuple[int, int], n: int, 
 
 
 @compiled
-def _band(old: _Old, where: _Map, rules: _Rules, new: _New, j0: int, j1: int) -> None:
+def _band(old: Old, where: _Map, rules: _Rules, new: _New, j0: int, j1: int) -> None:
     """Rows j0..j1 of the new image."""
     # numba knows of a row of a whole array that it is contiguous, not of a row of a part of one
     work = _Work(
