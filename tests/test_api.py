@@ -150,8 +150,10 @@ def test_signatures():
         "self",
         "directory",
         "name",
+        "compress",
         "progress",
     ]
+    assert inspect.signature(zogyp.Subtraction.write).parameters["compress"].kind is keyword
     assert inspect.signature(zogyp.Subtraction.write).parameters["directory"].default == "Zoutput"
     assert list(inspect.signature(zogyp.PSF.at).parameters) == ["self", "x", "y", "dx", "dy", "size"]
     first = [f.name for f in dataclasses.fields(zogyp.Image)][:2]

@@ -756,6 +756,24 @@ def test_strided_planes_and_gzip(tmp_path):
     np.testing.assert_array_equal(io.read_plane(path), plane)
 
 
+def test_tiles_by_name_and_what_has_another_shape_beside_them(tmp_path):
+    rng = np.random.default_rng(3)
+    plane = rng.normal(100, 3, (40, 60)).astype(np.float32)[:, ::-1]
+    plane[3, 7], flags = np.nan, rng.integers(0, 2**16, plane.shape, np.uint16)
+    psf = rng.random((2, 9, 9)).astype(np.float32)
+    none = fits.Header()
+    further = [("FLAGS", flags, none), ("GOOD", flags > 9, none), ("PSFS", psf, none)]
+    path = io.write_image(tmp_path / "t.fits.fz", plane, extensions=further)
+    np.testing.assert_allclose(io.read_plane(path), plane, atol=3 / 16)  # half a step, dithered, is less
+    with fits.open(path) as hdus:
+        np.testing.assert_array_equal(hdus["FLAGS"].data, flags)
+        np.testing.assert_array_equal(hdus["GOOD"].data, flags > 9)
+        np.testing.assert_array_equal(hdus["PSFS"].data, psf)  # a PSF has no noise to be stored in steps of
+    assert not [p for p in tmp_path.iterdir() if p != path]
+    flat = io.write_image(tmp_path / "flat.fits.fz", np.full((5, 4), 7.5))
+    np.testing.assert_array_equal(io.read_plane(flat), np.full((5, 4), 7.5))
+
+
 def test_overwrite_and_directories(tmp_path):
     path = io.write_image(tmp_path / "a.fits", RAMP)
     io.write_image(path, RAMP + 1)

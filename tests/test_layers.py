@@ -19,6 +19,7 @@ LAYERS = (
         "scaling",
         "fitsfile",
         "fitsbytes",
+        "fitstiles",
         "companions",
         "inputs",
         "rows",

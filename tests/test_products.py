@@ -96,6 +96,33 @@ def test_files_names_and_pixels(result, tmp_path):
     assert stages[-1] == ("write", 1.0) and [s[1] for s in stages] == sorted(s[1] for s in stages)
 
 
+def test_compressed_files_hold_the_same_to_a_part_of_the_noise(result, tmp_path):
+    paths = result.write(tmp_path / "out", compress=True)
+    planes = {"D": result.D, "Scorr": result.Scorr, "Fpsferr": result.alpha_err}
+    assert {k: p.name for k, p in paths.items()} == {
+        k: f"field 7{end}" + (".fz" if end.endswith(".fits") and k != "psf" else "")
+        for k, end in ENDINGS.items()
+    }
+    for key, data in planes.items():
+        with fits.open(paths[key]) as hdus:
+            hdus.verify("exception")
+            assert hdus[1].compression_type == "RICE_1"
+            assert hdus[1].header["PRODUCT"] == key
+        back = io.read(paths[key])
+        np.testing.assert_array_equal(np.isnan(back.data), np.isnan(data))
+        np.testing.assert_allclose(
+            back.data, data, atol=1 / 16
+        )  # steps of a sixteenth of the noise, halves at most
+        assert np.nanstd(back.data - data) > 0  # floats are not stored as they are
+        np.testing.assert_allclose(back.wcs.wcs.crpix, [18, 15], rtol=0)
+    with fits.open(paths["mask"]) as hdus:
+        assert hdus[1].data.dtype == np.uint16
+        np.testing.assert_array_equal(hdus[1].data, result.mask)
+    np.testing.assert_array_equal(fits.getdata(paths["psf"]), result.psf)
+    again = result.write(tmp_path / "again", compress=True)["S"]
+    assert fits.getdata(again, 1).tobytes() == fits.getdata(paths["S"], 1).tobytes()
+
+
 def test_provenance(result, tmp_path):
     paths = result.write(tmp_path, "run")
     for key in ("D", "mask", "psf"):

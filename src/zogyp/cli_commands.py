@@ -16,6 +16,7 @@ from zogyp.errors import OptionError, ZogypError
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 Report = Annotated[bool, Parameter(negative="--no-report", show_default=False)]
+Compress = Annotated[bool, Parameter(negative=(), show_default=False)]
 Flags = Annotated[Any, Parameter(name="*")]
 
 
@@ -46,6 +47,7 @@ def subtract(
     *more: Path,
     output: Output = Path("Zoutput"),
     name: str | None = None,
+    compress: Compress = False,
     report: Report = True,
     options: Flags = None,
     common: Common = PLAIN,
@@ -64,6 +66,8 @@ def subtract(
         Folder for the results.
     name
         First part of the results' names; default: the name of the new image.
+    compress
+        Write the planes tile-compressed (.fits.fz), a fifth of the bytes.
     report
         Write an HTML report too.
     """
@@ -73,8 +77,8 @@ def subtract(
 
     def write(result: Any) -> dict[str, Path]:
         if report:
-            return out.write_all(result, output, name, quiet=common.quiet)
-        return dict(result.write(output, name))
+            return out.write_all(result, output, name, compress=compress, quiet=common.quiet)
+        return dict(result.write(output, name, compress=compress))
 
     images = [new, ref, *more]
     names = listed(images[:-1])

@@ -60,11 +60,13 @@ def note(text: str) -> None:
     print(f"zogyp: {text}", file=sys.stderr)
 
 
-def write_all(result: Subtraction, folder: Path, name: str | None, *, quiet: bool) -> dict[str, Path]:
+def write_all(
+    result: Subtraction, folder: Path, name: str | None, *, compress: bool, quiet: bool
+) -> dict[str, Path]:
     """Write all files of a subtraction; its report is made while the planes are written."""
     with ThreadPoolExecutor(1) as pool:
         page = pool.submit(_page, result)
-        files = dict(result.write(folder, name))
+        files = dict(result.write(folder, name, compress=compress))
         return files | _put_report(page.result, files, quiet=quiet)
 
 

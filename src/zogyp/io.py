@@ -29,6 +29,7 @@ from zogyp.core.planes import Store, like
 from zogyp.errors import InputError, OutputError, PixelError
 from zogyp.fitsbytes import Plane, put
 from zogyp.fitsfile import Entry, FitsFile, open_fits, split_path
+from zogyp.fitstiles import put_tiles
 from zogyp.headers import carried, celestial, detector, quiet
 from zogyp.image import Flag, FloatImage, Image
 from zogyp.obstime import mid_exposure
@@ -321,7 +322,7 @@ def write_image(
     Parameters
     ----------
     path : str or path
-        ``.gz`` at its end compresses.
+        ``.gz`` at its end compresses the file as a whole, ``.fz`` its images by tiles (`zogyp.fitstiles`).
     data : ndarray (..., ny, nx)
     header : Header, optional
         Cards to keep; those that describe the old file's structure and coordinates are dropped.
@@ -346,7 +347,9 @@ def write_image(
         for name, plane, own in extensions
     ]
     with writing(path, overwrite=overwrite) as file:
-        if path.suffix.lower() == ".gz":
+        if path.suffix.lower() == ".fz":
+            put_tiles(file, np.asarray(data), cards, [*lookup, *tables], further)
+        elif path.suffix.lower() == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, compresslevel=4, mtime=0) as packed:
                 put(packed, np.asarray(data), cards, [*lookup, *tables], further)  # type: ignore[arg-type]
         else:
