@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 import skies
 import zogyp
+from zogyp import forced
 from zogyp.cli import main
 from zogyp.errors import FileError, InputError, OptionError, ZogypError
 from zogyp.fluxrows import COLUMNS
@@ -267,6 +268,29 @@ def test_side_by_side_gives_the_same(series, curve):
     for name in curve.table.colnames:
         assert list(other.table[name]) == pytest.approx(list(curve.table[name]), nan_ok=True), name
     assert [done for _, done in told] == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_reference_is_measured_once_for_a_batch(monkeypatch, workers):
+    """Six images: without an executor together, else in three batches for each worker."""
+    small = simulate(dataclasses.replace(SKY, shape=(240, 250), n_stars=70, n_transients=4), seed=4)
+    images = [dataclasses.replace(small.new, name=f"n{i}") for i in range(6)]
+    ref, at = small.ref, Table({"x": [100.0], "y": [120.0]})
+    made = []
+
+    class Counted(forced.Reference):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(forced, "Reference", Counted)
+    options = PhotOptions(threads=max(workers, 1))
+    pool = ThreadPoolExecutor(workers) if workers else None
+    got = zogyp.photometry(images, ref, at, options, executor=pool)
+    assert len(got.table) == 6 and len(made) == (3 if workers else 1)
+    alone = zogyp.photometry(images[:1], ref, at, options)
+    for row in got.table:
+        assert row["flux"] == alone.table[0]["flux"] and row["flux_err"] == alone.table[0]["flux_err"]
 
 
 def test_an_image_that_fails_is_left_out_and_named(series, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -25,10 +26,11 @@ from zogyp.inputs import opened
 from zogyp.options import PhotOptions, SubtractOptions
 from zogyp.positions import Positions, positions_of
 from zogyp.provenance import spare
-from zogyp.subtraction import worked_out
+from zogyp.subtraction import Reference, worked_out
 
 Given = str | os.PathLike[str] | Image
 Progress = Callable[[str, float], None]
+STEPS = 3  # batches of each worker, each with one measurement of the reference: so often progress is told
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def photometry(
         raise InputError(text + "x and y are its pixels, 0-based; ra and dec are degrees, turned by its WCS.")
     alone = options if executor is None or len(given) == 1 else replace(options, threads=1)
     jobs = [Job(image, ref, places, alone) for image in given]
-    outcomes = _run(jobs, executor, progress)
+    outcomes = _run(jobs, executor, progress, options.n_threads)
     tables = [o.table for o in outcomes if o.table is not None]
     left_out = tuple((o.image, o.error) for o in outcomes if o.error is not None)
     if not tables:
@@ -172,7 +174,7 @@ class Job:
     """One image to measure: the same for one core and many."""
 
     image: Given
-    ref: Given
+    ref: Given | Reference
     places: Positions
     options: SubtractOptions
 
@@ -198,31 +200,49 @@ class Job:
 
     def measured(self, progress: Progress | None) -> Table:
         """Rows of the image."""
-        given = [os.fspath(g) if isinstance(g, os.PathLike) else g for g in (self.image, self.ref)]
-        result, evidence = worked_out(given[0], given[1], self.options, progress=progress)
+        image = os.fspath(self.image) if isinstance(self.image, os.PathLike) else self.image
+        ref = os.fspath(self.ref) if isinstance(self.ref, os.PathLike) else self.ref
+        result, evidence = worked_out(image, ref, self.options, progress=progress)
         return rows(result, evidence, self.places, self.name)
 
 
-def _run(jobs: Sequence[Job], executor: Executor | None, progress: Progress | None) -> list[Outcome]:
+def _run(
+    jobs: Sequence[Job], executor: Executor | None, progress: Progress | None, workers: int
+) -> list[Outcome]:
     """Outcomes in the order of the jobs; the error of a single one is raised as it is."""
     tell: Progress = progress if progress is not None else lambda stage, done: None
-    if executor is not None and len(jobs) > 1:
-        futures: dict[Future[Outcome], int] = {executor.submit(job): i for i, job in enumerate(jobs)}
-        try:
-            for n, future in enumerate(as_completed(futures), start=1):
-                tell(io.stem(jobs[futures[future]].name), n / len(jobs))
-        finally:
-            for future in futures:
-                future.cancel()
-        return [future.result() for future in futures]
+    if len(jobs) == 1:
+        return [Outcome(jobs[0].name, jobs[0].measured(tell))]
+    if executor is None:
+        return _together(jobs, tell)
+    size = max(len(jobs) // (STEPS * workers), 1)
+    batches = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    futures: dict[Future[list[Outcome]], int] = {
+        executor.submit(_together, batch): i for i, batch in enumerate(batches)
+    }
+    try:
+        n = 0
+        for future in as_completed(futures):
+            last = batches[futures[future]][-1]
+            n += len(batches[futures[future]])
+            tell(io.stem(last.name), n / len(jobs))
+    finally:
+        for future in futures:
+            future.cancel()
+    return [outcome for future in futures for outcome in future.result()]
+
+
+def _together(jobs: Sequence[Job], tell: Progress = lambda stage, done: None) -> list[Outcome]:
+    """Outcomes of images whose reference is read and measured once."""
+    known: Given | Reference = jobs[0].ref
+    if len(jobs) > 1 and not isinstance(known, Reference):
+        with suppress(ZogypError):  # each image will tell
+            known = Reference(os.fspath(known) if isinstance(known, os.PathLike) else known, jobs[0].options)
     outcomes = []
     for i, job in enumerate(jobs):
 
         def step(stage: str, done: float, i: int = i, name: str = io.stem(job.name)) -> None:
-            tell(stage if len(jobs) == 1 else f"{name}: {stage}", (i + done) / len(jobs))
+            tell(f"{name}: {stage}", (i + done) / len(jobs))
 
-        if len(jobs) == 1:
-            outcomes.append(Outcome(job.name, job.measured(step)))
-        else:
-            outcomes.append(job.told(step))
+        outcomes.append(replace(job, ref=known).told(step))
     return outcomes
