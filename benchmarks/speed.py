@@ -77,7 +77,7 @@ def measured(name: str, pair: Sequence[Path], options: argparse.Namespace) -> Fi
                 "load": sr.load(),
                 "start-up": idle.figures(),
                 "whole": whole.figures(),
-                "stages": told["timings"],
+                "stages": {k: {"wall": v, **told["costs"][k]} for k, v in told["timings"].items()},
                 "own_peak_mb": told["peak_memory_mb"],
                 "floor": least.told | {"peak_mb": round(least.peak, 1)},
                 "series": later(told),
@@ -102,10 +102,9 @@ def show(figures: Figures) -> None:
     print(f"\n{figures['pair']}: {figures['files']} files, {figures['written_mb']} MB, load {load}")
     line("", "wall s", "CPU s", "peak MB")
     for stage in rounds[0]["stages"]:
-        line(stage, sr.spread([r["stages"][stage] for r in rounds]))
+        line(stage, *costs([r["stages"][stage] for r in rounds]))
     work = [r["whole"] for r in rounds]
-    rest = [r["whole"]["wall"] - r["start-up"]["wall"] - sum(r["stages"].values()) for r in rounds]
-    line("imports, writing, report", sr.spread(rest))
+    line("imports, writing, report", *costs([_rest(r) for r in rounds]))
     line("start-up", *costs([r["start-up"] for r in rounds]))
     line("whole", *costs(work))
     less = [{k: r["whole"][k] - r["start-up"][k] for k in ("wall", "cpu")} for r in rounds]
@@ -122,6 +121,12 @@ def show(figures: Figures) -> None:
     print(f"the program's own figure of its peak, before the report: {own:.0f} MB")
     if rounds[0]["series"]:
         line(f"image {LATER} / first", sr.spread([r["series"]["ratio"] for r in rounds]))
+
+
+def _rest(one: Figures) -> Figures:
+    """What a run costs beside its stages and the start-up."""
+    staged = {k: sum(stage[k] for stage in one["stages"].values()) for k in ("wall", "cpu")}
+    return {k: one["whole"][k] - one["start-up"][k] - staged[k] for k in staged}
 
 
 def costs(rows: Sequence[Figures]) -> list[str]:

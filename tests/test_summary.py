@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -87,6 +88,13 @@ def test_every_figure_is_there(result):
         assert set(FIGURES) <= set(result.summary["inputs"][side])
     assert set(result.summary["registration"]) >= {"n_matched", "rms_x", "rms_y", "dx", "dy"}
     assert list(result.summary["timings"])[:4] == ["read", "align", "measure", "match"]
+    costs = result.summary["costs"]
+    assert list(costs) == list(result.summary["timings"])
+    # no more CPU seconds than the cores have, but for the clocks' steps of ten milliseconds
+    cores = os.cpu_count()
+    assert all(0 <= c["cpu"] <= cores * result.summary["timings"][k] + 0.02 for k, c in costs.items())
+    peaks = [c["peak_mb"] for c in costs.values()]
+    assert peaks[0] > 0 and peaks == sorted(peaks)
 
 
 def test_alignment_tells_that_the_pair_shares_its_pixels(result):

@@ -106,7 +106,7 @@ def coadd(
         where = options.scratch or "the folder for temporary files"
         raise OutputError(where, error.strerror or str(error)) from error
     watch.tell("done", 1.0)
-    figures = {"timings": dict(watch.seconds), "peak_memory_mb": peak_memory_mb()}
+    figures = {"timings": dict(watch.seconds), "costs": dict(watch.costs), "peak_memory_mb": peak_memory_mb()}
     return replace(result, summary=result.summary | figures)
 
 

@@ -12,19 +12,21 @@ from pathlib import Path
 
 
 class Stopwatch:
-    """Wall seconds by stage; passes progress on to whoever asked for it."""
+    """Wall seconds by stage, and what else it cost; passes progress on to whoever asked for it."""
 
     def __init__(self, progress: Callable[[str, float], None] | None = None) -> None:
         self.progress = progress
         self.seconds: dict[str, float] = {}
+        self.costs: dict[str, dict[str, float]] = {}  # CPU seconds, peak of the memory so far [MB]
 
     @contextmanager
     def stage(self, name: str, start: float) -> Iterator[None]:
         """Time a stage that starts when the fraction ``start`` of the job is done."""
         self.tell(name, start)
-        before = time.perf_counter()
+        before, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds[name] = round(time.perf_counter() - before, 3)
+        self.costs[name] = {"cpu": round(time.process_time() - cpu, 3), "peak_mb": peak_memory_mb()}
 
     def tell(self, name: str, done: float) -> None:
         """Pass on that the fraction ``done`` of the job is finished."""

@@ -66,6 +66,7 @@ def summarise(
         "n_tiles": planes.n_tiles,
         "notes": _notes((n_judged, scorr_std), exposures, matched),
         "timings": dict(watch.seconds),
+        "costs": dict(watch.costs),
         "peak_memory_mb": peak_memory_mb(),
     }
     figures = certify(result, exposures, matched, planes)

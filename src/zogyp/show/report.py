@@ -60,7 +60,7 @@ ALIGNMENT_ROWS = (
 )
 SHOWN_ELSEWHERE = {
     "inputs", "options", "notes", "timings", "registration", "alignment", "version", "peak_memory_mb",
-    "F_r_err", "scorr_mad", "n_transients", "certificate", "noise",
+    "costs", "F_r_err", "scorr_mad", "n_transients", "certificate", "noise",
 } | {name for name, _, _ in SCALE_ROWS}  # fmt: skip
 
 
