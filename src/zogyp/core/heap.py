@@ -1,6 +1,7 @@
 """What becomes of memory that is freed: kept for the next plane, or given back to the system.
 
-The system clears every page that it hands out, which takes longer than most of what is done on a plane.
+The system clears every page that it hands out, which takes longer than most of what is done on a plane. Only
+glibc can be told; with other C libraries nothing happens.
 """
 
 from __future__ import annotations
@@ -11,26 +12,22 @@ import sys
 from contextlib import suppress
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # mallopt's names of what it sets
-USUAL_TRIM, USUAL_MAPS = 128 << 10, 65536  # its values when a process begins
 SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 
 
 def keep_freed() -> None:
-    """Freed planes become the next ones; nothing where the C library is another, or the user has a say."""
-    _set(-1, 0)
+    """From now on freed planes become the next ones, unless the user has a say by the environment."""
+    if not any(name in os.environ for name in SET_BY_USER):
+        _call("mallopt", MMAP_MAX, 0)
+        _call("mallopt", TRIM_THRESHOLD, -1)
 
 
-def return_freed() -> None:
-    """The usual: large pieces go back to the system when they are freed."""
-    _set(USUAL_TRIM, USUAL_MAPS)
+def give_back() -> None:
+    """Give what is free now back to the system."""
+    _call("malloc_trim", 0)
 
 
-def _set(trim_threshold: int, maps: int) -> None:
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in SET_BY_USER):
-        return
-    with suppress(OSError, AttributeError):  # a C library without
-        library = ctypes.CDLL(None)
-        library.mallopt(MMAP_MAX, maps)
-        library.mallopt(TRIM_THRESHOLD, trim_threshold)
-        if maps:
-            library.malloc_trim(0)
+def _call(name: str, *numbers: int) -> None:
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), name)(*numbers)

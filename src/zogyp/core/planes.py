@@ -20,7 +20,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from zogyp.core.heap import return_freed
+from zogyp.core.heap import give_back
 from zogyp.errors import OutputError
 
 HELD = 20  # planes of single precision that the largest of our tasks holds at a time
@@ -82,7 +82,6 @@ class Store:
             self._maps.add(mapped)
             if not self._watched:
                 self._watched = True
-                return_freed()
                 threading.Thread(target=self._watch, name="zogyp-memory", daemon=True).start()
         return np.ndarray(shape, dtype, buffer=mapped)
 
@@ -99,12 +98,13 @@ class Store:
         return out
 
     def release(self) -> None:
-        """Let go of the memory of all planes; what they hold stays in the files."""
+        """Let go of the memory of all planes, what they hold stays in the files, and of what is free."""
         with self._lock:
             maps = list(self._maps)
         for mapped in maps:
             with suppress(ValueError):  # closed meanwhile
                 mapped.madvise(mmap.MADV_DONTNEED)
+        give_back()
 
     def _watch(self) -> None:
         """Release planes whenever the process has grown beyond the limit, as long as there are any."""
