@@ -770,6 +770,10 @@ def test_tiles_by_name_and_what_has_another_shape_beside_them(tmp_path):
         np.testing.assert_array_equal(hdus["GOOD"].data, flags > 9)
         np.testing.assert_array_equal(hdus["PSFS"].data, psf)  # a PSF has no noise to be stored in steps of
     assert not [p for p in tmp_path.iterdir() if p != path]
+    plane[5, 9] = np.inf
+    np.testing.assert_array_equal(
+        fits.getdata(io.write_image(tmp_path / "i.fits.fz", plane), 1), plane
+    )  # one infinity must not cost its row
     flat = io.write_image(tmp_path / "flat.fits.fz", np.full((5, 4), 7.5))
     np.testing.assert_array_equal(io.read_plane(flat), np.full((5, 4), 7.5))
 

@@ -1,7 +1,7 @@
 """A FITS image compressed by tiles, as ``fpack`` does it: a fifth of the bytes, read by what reads FITS.
 
 Floats are stored in steps of a sixteenth of their own noise, with a dither that reading takes off again: that
-adds 0.03 per cent to the variance. Whole numbers are stored as they are.
+adds 0.03 per cent to the variance. Whole numbers, and planes with infinities, are stored as they are.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ def _unit(data: NDArray[Any], cards: fits.Header, name: str) -> fits.CompImageHD
     floats = data.dtype.kind == "f"
     kind: Any = {"f": np.float32, "b": np.uint8}.get(data.dtype.kind, data.dtype.newbyteorder("="))
     data = np.ascontiguousarray(data, dtype=kind)
-    how = {"quantize_level": STEPS, "quantize_method": DITHER, "dither_seed": BY_PIXELS} if floats else {}
-    unit = fits.CompImageHDU(data, cards.copy(), compression_type="RICE_1", **how)
+    how: dict[str, Any] = {"compression_type": "RICE_1"}
+    if floats and np.isinf(data).any():  # one would leave no step for its row
+        how = {"compression_type": "GZIP_2", "quantize_level": 0.0}
+    elif floats:
+        how |= {"quantize_level": STEPS, "quantize_method": DITHER, "dither_seed": BY_PIXELS}
+    unit = fits.CompImageHDU(data, cards.copy(), **how)
     unit.name = name
     return unit
 
