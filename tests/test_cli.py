@@ -347,4 +347,4 @@ def test_names_that_look_like_markup(pair, tmp_path, capsys):
 
 def test_scripts_are_declared():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    assert project["scripts"]["zogyp"] == "zogyp.cli:main"
+    assert project["scripts"]["zogyp"] == "zogyp.__main__:run"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
+from zogyp.cli import main
 from zogyp.core.heap import SET_BY_USER
 
 SCRIPT = """
@@ -27,6 +29,12 @@ first = faults()
 if "back" in sys.argv:
     give_back()
 print(first, faults())
+"""
+COMMAND = """
+import gc, os
+from zogyp import __main__ as program
+program.main = lambda: (gc.get_threshold()[0], os.environ["OPENBLAS_NUM_THREADS"])
+print(program.run())
 """
 PAGES = (1 << 26) // os.sysconf("SC_PAGE_SIZE")
 
@@ -48,3 +56,14 @@ def test_a_freed_block_becomes_the_next_one_only_where_asked():
     assert min(pages_of_two_blocks()) > 0.9 * PAGES  # glibc's own way
     assert min(pages_of_two_blocks("keep", "back")) > 0.9 * PAGES
     assert min(pages_of_two_blocks("keep", MALLOC_MMAP_MAX_="65536")) > 0.9 * PAGES  # the user's way
+
+
+def test_the_command_sets_up_its_process_and_a_call_of_main_none():
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    told = subprocess.run(
+        [sys.executable, "-c", COMMAND], env=clean, capture_output=True, text=True, check=True
+    ).stdout
+    assert told.strip() == "(100000, '1')"
+    before = gc.get_threshold()
+    assert main(["--version"]) == 0
+    assert gc.get_threshold() == before

@@ -21,7 +21,6 @@ from zogyp.cli_commands import PLAIN, Common, align, coadd, demo, info, psf, sim
 from zogyp.cli_efficiency import efficiency
 from zogyp.cli_phot import phot
 from zogyp.errors import ZogypError
-from zogyp.process import settle
 
 HELP = {"--help", "-h"}
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
@@ -98,7 +97,6 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    settle()
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     try:
         with warnings.catch_warnings():
