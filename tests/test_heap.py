@@ -32,8 +32,10 @@ print(first, faults())
 """
 COMMAND = """
 import gc, os
-from zogyp import __main__ as program
-program.main = lambda: (gc.get_threshold()[0], os.environ["OPENBLAS_NUM_THREADS"])
+from zogyp import __main__ as program, process
+kept = []
+process.keep_freed = lambda: kept.append(True)
+program.main = lambda: (gc.get_threshold()[0], os.environ["OPENBLAS_NUM_THREADS"], len(kept))
 print(program.run())
 """
 PAGES = (1 << 26) // os.sysconf("SC_PAGE_SIZE")
@@ -58,12 +60,13 @@ def test_a_freed_block_becomes_the_next_one_only_where_asked():
     assert min(pages_of_two_blocks("keep", MALLOC_MMAP_MAX_="65536")) > 0.9 * PAGES  # the user's way
 
 
-def test_the_command_sets_up_its_process_and_a_call_of_main_none():
+@pytest.mark.parametrize("words", [(), ("--memory", "2G"), ("--memory=2G",)])
+def test_the_command_sets_up_its_process_and_a_call_of_main_none(words):
+    """Freed memory is kept, unless a limit is set to what there may be."""
     clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    told = subprocess.run(
-        [sys.executable, "-c", COMMAND], env=clean, capture_output=True, text=True, check=True
-    ).stdout
-    assert told.strip() == "(100000, '1')"
+    command = [sys.executable, "-c", COMMAND, "subtract", *words]
+    told = subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout
+    assert told.strip() == f"(100000, '1', {0 if words else 1})"
     before = gc.get_threshold()
     assert main(["--version"]) == 0
     assert gc.get_threshold() == before

@@ -8,7 +8,7 @@ from zogyp.process import settle
 
 def run() -> int:
     """Set up the process, and run the command line; returns the exit status."""
-    settle()  # before numpy comes
+    settle(scarce=any(word.startswith("--memory") for word in sys.argv[1:]))  # before numpy comes
     return main()
 
 

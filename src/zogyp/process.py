@@ -11,10 +11,11 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 GARBAGE = 100_000  # new objects until lost ones are looked for: libraries alone make a million that stay
 
 
-def settle() -> None:
-    """Set up this process; to be called before numpy comes."""
+def settle(*, scarce: bool = False) -> None:
+    """Set up this process; to be called before numpy comes. Where memory is ``scarce`` none is kept."""
     # threads of its own for small matrices only keep ours from the cores
     for name in BLAS_THREADS:
         os.environ.setdefault(name, "1")
     gc.set_threshold(GARBAGE)
-    keep_freed()
+    if not scarce:
+        keep_freed()

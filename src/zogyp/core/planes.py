@@ -98,25 +98,26 @@ class Store:
         return out
 
     def release(self) -> None:
-        """Let go of the memory of all planes, what they hold stays in the files, and of what is free."""
+        """Let go of the memory of all planes; what they hold stays in the files."""
         with self._lock:
             maps = list(self._maps)
         for mapped in maps:
             with suppress(ValueError):  # closed meanwhile
                 mapped.madvise(mmap.MADV_DONTNEED)
-        give_back()
 
     def _watch(self) -> None:
-        """Release planes whenever the process has grown beyond the limit, as long as there are any."""
+        """Release planes, and memory that is free, whenever the process has grown beyond the limit."""
         while True:
             with self._lock:
                 if not self._maps:
                     self._watched = False
                     return
             whole, mapped = resident_memory()
-            # where it is not planes that take the memory, to release them all the time would not help
-            if whole > max(EARLY * self.limit, whole - mapped + MORE):
-                self.release()
+            if whole > EARLY * self.limit:
+                # where it is not planes that take the memory, to release them all the time would not help
+                if mapped > MORE:
+                    self.release()
+                give_back()
             time.sleep(WATCH)
 
 
